@@ -1,0 +1,66 @@
+"""One event loop on a thread of its own, for the sync calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+
+
+def _forget() -> None:
+    global _loop  # noqa: PLW0603  # a forked child has no such thread
+    _loop = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def loop() -> asyncio.AbstractEventLoop:
+    """The background loop, started at the first need."""
+    global _loop  # noqa: PLW0603  # one for the process
+    with _lock:
+        if _loop is None or _loop.is_closed():
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="neuro_mw-sync", daemon=True).start()
+        return _loop
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the background loop, in the caller's context variables, and wait for it."""
+    background = loop()
+    if threading.current_thread().name == "neuro_mw-sync" and asyncio._get_running_loop() is background:
+        work.close()
+        raise RuntimeError("a sync call inside of a middleware would wait for itself: use the async one")
+    result: Future[T] = Future()
+    tasks: list[asyncio.Task[T]] = []
+
+    def begin() -> None:
+        task = background.create_task(work, context=copy_context_of_caller)
+        tasks.append(task)
+        task.add_done_callback(_hand_over)
+
+    def _hand_over(task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            result.cancel()
+        elif (error := task.exception()) is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(task.result())
+
+    copy_context_of_caller = copy_context()
+    background.call_soon_threadsafe(begin)
+    try:
+        return result.result()
+    except BaseException:
+        background.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+        raise

@@ -1,0 +1,147 @@
+"""analytics: usage, timing and cost of every call, on the response and in a bounded, readable store."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from neuro_mw import Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Usage
+
+
+class Price(BaseModel):
+    """US dollars for one million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+
+class Analytics(Middleware):
+    """Records every call: also the abandoned, the blocked, the failed, and those answered by a short cut.
+
+    The record lies on ``response.metadata["analytics"]`` and in `records()`; it holds no text.
+
+    >>> import asyncio
+    >>> from neuro_mw import MiddlewareFactory
+    >>> factory = MiddlewareFactory()
+    >>> response = asyncio.run(factory.apply_middleware("echo/echo").generate("hello"))
+    >>> response.metadata["analytics"]["usage"]["input"]
+    1
+    """
+
+    metadata = MiddlewareMetadata(
+        id="analytics",
+        name="Analytics",
+        description="Usage, timing and cost of every call.",
+        priority=100,
+        kind="observer",
+    )
+
+    class Config(BaseModel):
+        """Options of analytics."""
+
+        collect_token_usage: bool = True
+        collect_timing: bool = True
+        prices: dict[str, Price] = Field(default_factory=dict)
+        """Prices by "provider/model" or by model; a model without a price has cost None, not 0."""
+        max_records: int = Field(default=1000, ge=0)
+
+    def __init__(self, config: Any = None, /, **options: Any) -> None:
+        super().__init__(config, **options)
+        self._records: deque[dict[str, Any]] = deque(maxlen=self.config.max_records)
+
+    def on_end(self, outcome: Outcome, context: MiddlewareContext) -> None:
+        """Make the record of a passage."""
+        record = self._record(outcome, context)
+        if outcome.response is not None:
+            outcome.response.metadata["analytics"] = dict(record)
+        self._records.append(record)
+
+    def _record(self, outcome: Outcome, context: MiddlewareContext) -> dict[str, Any]:
+        config, call = self.config, context.metadata
+        attempt = context.attempts[-1] if context.attempts else None
+        provider = attempt.provider if attempt else context.provider
+        model = attempt.model if attempt else context.model
+        record: dict[str, Any] = {
+            "request_id": call.request_id,
+            "timestamp": call.timestamp,
+            "status": outcome.status,
+            "mode": context.mode,
+            "provider": provider,
+            "model": model,
+            "user_id": context.session.user_id,
+            "session_id": context.session.session_id,
+        }
+        if config.collect_timing:
+            record["response_time"] = outcome.duration
+            if context.mode == "stream":
+                record["time_to_first_part"] = outcome.time_to_first_part
+                record["parts"] = outcome.parts
+        if config.collect_token_usage:
+            usage, cost = self._spent(outcome, context)
+            record["usage"] = {
+                "input": usage.input_tokens,
+                "output": usage.output_tokens,
+                "total": usage.total_tokens,
+                "cache_read": usage.cache_read_tokens,
+                "cache_write": usage.cache_write_tokens,
+                "reasoning": usage.reasoning_tokens,
+            }
+            record["cost_usd"] = cost
+        return record
+
+    def _spent(self, outcome: Outcome, context: MiddlewareContext) -> tuple[Usage, float | None]:
+        """Usage and cost of all attempts; of none, what the answer says at no cost."""
+        if not context.attempts:
+            return (outcome.response.usage if outcome.response else Usage(0, 0)), 0.0
+        usage, cost = Usage(), 0.0
+        known = True
+        for attempt in context.attempts:
+            usage = usage + attempt.usage
+            price = self.config.prices.get(f"{attempt.provider}/{attempt.model}") or self.config.prices.get(attempt.model)
+            tokens_in, tokens_out = attempt.usage.input_tokens, attempt.usage.output_tokens
+            if price is None or tokens_in is None or tokens_out is None:
+                known = False
+            else:
+                cost += (tokens_in * price.input + tokens_out * price.output) / 1e6
+        return usage, cost if known else None
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def records(self) -> list[dict[str, Any]]:
+        """Copies of the last ``max_records`` records, oldest first."""
+        return [dict(record) for record in list(self._records)]
+
+    def summary(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Calls, tokens and cost of the kept records by provider, by model ("provider/model") and by user."""
+        summary: dict[str, dict[str, dict[str, Any]]] = {"provider": {}, "model": {}, "user": {}}
+        for record in self.records():
+            names = {
+                "provider": record["provider"],
+                "model": f"{record['provider']}/{record['model']}",
+                "user": record["user_id"],
+            }
+            for group, name in names.items():
+                if name is not None:
+                    _add(summary[group].setdefault(name, _nothing()), record)
+        return summary
+
+    def clear(self) -> None:
+        """Forget all records."""
+        self._records.clear()
+
+
+def _nothing() -> dict[str, Any]:
+    return {"calls": 0, "failed": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0, "unpriced_calls": 0}
+
+
+def _add(total: dict[str, Any], record: dict[str, Any]) -> None:
+    usage = record.get("usage") or {}
+    total["calls"] += 1
+    total["failed"] += record["status"] == "failed"
+    total["input_tokens"] += usage.get("input") or 0
+    total["output_tokens"] += usage.get("output") or 0
+    cost = record.get("cost_usd")
+    total["cost_usd"] += cost or 0.0
+    total["unpriced_calls"] += cost is None

@@ -1,0 +1,178 @@
+"""Layers in, one immutable chain out, ready for both modes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RequestBlocked
+from ..receipt import Receipt
+from ..types import LanguageModel, Mode, Part, Response
+from .entry import refuse_choices
+from .generate import GenerateNode, ModelNode
+from .passage import Link, Passage, Root
+from .routing import Router, holds, start_layer
+from .stream import Delivery, Segment, deliver
+
+if TYPE_CHECKING:
+    from ..context import MiddlewareContext
+    from ..layer import Layer
+    from ..types import Params
+
+_CACHED_VARIANTS = 128
+
+class Chain:
+    """The layers for one provider and model, compiled once. Immutable but for its cache of variants.
+
+    A layer with a ``custom`` condition is left out by choosing the variant of the chain without it, so that no call
+    pays for conditions that are not there.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        model: LanguageModel,
+        provider: str,
+        model_id: str,
+        router: Router,
+        *,
+        outer: frozenset[str] = frozenset(),
+        left_out: Mapping[str, str] | None = None,
+        starts_itself: bool = False,  # no one outside calls `start`
+    ) -> None:
+        self.layers, self.model, self.provider, self.model_id = tuple(layers), model, provider, model_id
+        self.router, self.outer = router, outer
+        self.left_out: Mapping[str, str] = left_out or {}
+        self.ids = tuple(layer.id for layer in layers)
+        self.needs_start = any(layer.instance.needs_startup for layer in layers)
+        self._variants: OrderedDict[frozenset[str], Chain] = OrderedDict()
+        self._fingerprint: str | None = None
+        if (starts_itself and self.needs_start) or any(layer.conditions.custom is not None for layer in layers):
+            self.link = Link(self._choose_generate, self._choose_stream, self, outer)
+        else:
+            self.link = Link(self._compile_generate(), self._compile_stream(), self, outer)
+
+    # --- compiling -----------------------------------------------------------------------------------------------
+
+    def _links(self, mode: Mode) -> list[tuple[Layer, frozenset[str]]]:
+        """The layers that run in a mode, innermost first, each with the ids of itself and all outside of it."""
+        links, outer = [], self.outer
+        for layer in self.layers:
+            if layer.conditions.allows_mode(mode):
+                outer = outer | {layer.id}
+                if layer.has_hooks():
+                    links.append((layer, outer))
+        return links[::-1]
+
+    def _compile_generate(self) -> Any:
+        inner: Any = ModelNode(self.model).run
+        for layer, outer in self._links("generate"):
+            inner = GenerateNode(layer, Link(inner, _unused, self, outer, layer.only_hook("generate"))).run
+        return inner
+
+    def _compile_stream(self) -> Any:
+        inner: Any = None
+        group: list[tuple[Layer, Link]] = []
+        wraps = False
+        for layer, outer in self._links("stream"):
+            if layer.wraps():
+                if group or inner is None:
+                    inner = Segment(group, self.model, wraps=wraps).drive
+                group, wraps = [], True
+            group.insert(0, (layer, Link(_unused, inner or _unused, self, outer, layer.only_hook("stream"))))
+        if group or inner is None:
+            inner = Segment(group, self.model, wraps=wraps).drive
+        return inner
+
+    # --- decided for each call -----------------------------------------------------------------------------------
+
+    async def _choose(self, ctx: MiddlewareContext) -> Chain:
+        """The variant of this chain for one call, by its layers' ``custom`` conditions."""
+        await self.start()
+        skipped: dict[str, str] = {}
+        for layer in self.layers:
+            if layer.conditions.custom is not None and layer.conditions.allows_mode(ctx.mode):
+                applies, reason = await holds(layer, ctx)
+                if not applies:
+                    skipped[layer.id] = reason
+        ctx._call.left_out.update(skipped)
+        return self._variant(frozenset(skipped))
+
+    def _variant(self, skipped: frozenset[str]) -> Chain:
+        variant = self._variants.get(skipped)
+        if variant is None:
+            layers = [layer.without_custom() for layer in self.layers if layer.id not in skipped]
+            variant = Chain(layers, self.model, self.provider, self.model_id, self.router, outer=self.outer)
+            self._variants[skipped] = variant
+            while len(self._variants) > _CACHED_VARIANTS:
+                self._variants.popitem(last=False)
+        return variant
+
+    async def _choose_generate(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
+        chain = await self._choose(ctx)
+        return await chain.link.generate(params, ctx, parent)
+
+    async def _choose_stream(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> AsyncIterator[Part]:
+        chain = await self._choose(ctx)
+        parts: Any = chain.link.stream(params, ctx, parent)
+        try:
+            async for part in parts:
+                yield part
+        finally:
+            await parts.aclose()
+
+    # --- calls ---------------------------------------------------------------------------------------------------
+
+    async def answer(self, params: Params, ctx: MiddlewareContext, *, raise_blocks: bool) -> Response:
+        """One call in generate mode, from the outermost point."""
+        refuse_choices(params, ctx.provider, ctx.model)
+        if self.needs_start:
+            await self.start()
+        response = await Root(self.link, ctx, params).do_generate()
+        response.receipt = Receipt(ctx._call, self, "generate")
+        if raise_blocks and response.blocked is not None:
+            raise RequestBlocked(response)
+        return response
+
+    def deliver(
+        self, params: Params, ctx: MiddlewareContext, *, raise_blocks: bool
+    ) -> tuple[AsyncIterator[Part], Delivery]:
+        """One call in stream mode: the parts, and what they leave behind."""
+        delivery = Delivery()
+        return deliver(self, params, ctx, delivery, raise_blocks=raise_blocks), delivery
+
+    # --- life and looks ------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the instances that need it, once."""
+        if self.needs_start:
+            for layer in self.layers:
+                if layer.instance.needs_startup:
+                    await start_layer(layer)
+            self.needs_start = any(layer.instance.needs_startup for layer in self.layers)
+
+    def reasons(self, mode: Mode) -> dict[str, str]:
+        """Why layers of this chain do not run in a mode."""
+        reasons = {}
+        for layer in self.layers:
+            if not layer.conditions.allows_mode(mode):
+                reasons[layer.id] = f"its conditions leave out mode {mode!r}"
+            elif not layer.has_hooks():
+                reasons[layer.id] = "it has no hooks"
+        return reasons
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the chain's ids, versions and configs, in order."""
+        if self._fingerprint is None:
+            facts = [[layer.id, layer.instance.origin, layer.config] for layer in self.layers]
+            text = json.dumps(facts, sort_keys=True, default=repr)
+            self._fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._fingerprint
+
+
+def _unused(*_: Any) -> Any:
+    raise AssertionError("the other mode's entry was called")

@@ -1,0 +1,82 @@
+"""What happens when a layer is entered: its own copy of the params, its transform, its step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import BadRequest, Blocked
+from ..stats import CHANGED_REQUEST
+from .passage import Passage, differ
+from .steps import Step
+
+if TYPE_CHECKING:
+    from ..types import Params
+
+
+def own_copy(params: Params) -> Params:
+    """Params that a hook may change: the dict, the list of messages and each message are its own."""
+    copy = dict(params)
+    messages = copy.get("messages")
+    if isinstance(messages, list):
+        copy["messages"] = [dict(message) if type(message) is dict else message for message in messages]
+    return copy
+
+
+def refuse_choices(params: Params, provider: str, model: str) -> None:
+    """Raise BadRequest for ``n > 1``: a guard must never see only one of several choices."""
+    if params.get("n") not in (None, 1):
+        raise BadRequest(
+            f"n={params['n']!r} is not supported for {provider}/{model}: every choice must pass the chain; "
+            "make one call for each choice instead",
+            provider=provider, model=model,
+        )  # fmt: skip
+
+
+async def transform(passage: Passage) -> None:
+    """Run `transform_params`; the passage's params are the result."""
+    params, hook = passage.params, passage.layer.hooks.transform_params
+    assert hook is not None
+    passage.begin()
+    try:
+        made = hook(own_copy(params), passage.ctx)
+        if hasattr(made, "__await__"):
+            made = await passage.within(made, "transform_params")
+        passage.judge("transform_params")
+        if not isinstance(made, dict):
+            raise passage.wrong_type("transform_params", made, "the params, a dict")
+    except Blocked:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever it is, on_error decides
+        passage.skip_or_raise(error, "transform_params")
+    else:
+        if differ(made, params):
+            passage.changed |= CHANGED_REQUEST
+        passage.params = made
+    finally:
+        if passage.link.only_hook is None:
+            passage.lap("transform_params")
+
+
+def open_step(passage: Passage) -> Step | None:
+    """Ask `transform_parts` for this passage's step."""
+    hook = passage.layer.hooks.transform_parts
+    assert hook is not None
+    passage.begin()
+    try:
+        made = hook(passage.params, passage.ctx)
+        passage.judge("transform_parts")
+        if made is None:
+            return None
+        if not callable(made) and not callable(getattr(made, "feed", None)):
+            if hasattr(made, "close"):
+                made.close()  # a coroutine: it will never be awaited
+            raise passage.wrong_type("transform_parts", made, "a PartStep, a callable or None")
+        return Step(passage, made)
+    except Blocked:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever it is, on_error decides
+        passage.skip_or_raise(error, "transform_parts")
+        return None
+    finally:
+        if passage.link.only_hook is None:
+            passage.lap("transform_parts")

@@ -1,0 +1,89 @@
+"""When a stream goes wrong: who is to blame, what a refusal becomes, and who is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import Blocked, StreamInterrupted
+from ..parts import partial_of, parts_of
+from ..stats import BLOCKED, FAILED, INNER_ERROR
+from ..types import Finish, ResponseInfo, Usage
+from .wrapping import ended_without_finish
+
+if TYPE_CHECKING:
+    from .flow import Flow
+    from .lane import Lane
+
+
+async def settle(flow: Flow, error: Exception) -> None:
+    """Let a refusal take the answer's place, or end every lane and raise."""
+    error, lane, own = _culprit(flow, error)
+    await flow.close_source(error)
+    await flow.cancel(flow.lanes[: lane.index] if lane is not None else [])
+    if lane is not None and own and isinstance(error, Blocked):
+        await _block(flow, lane, error)
+        return
+    if lane is not None and own:
+        passage = lane.passage
+        hook = "transform_parts" if flow.at is not None else _hook_at_work(flow)
+        note = f"middleware '{passage.layer.id}' failed in {hook} ({flow.ctx.provider}/{flow.ctx.model})"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+    outward = flow.lanes[lane.index :] if lane is not None else flow.lanes
+    for outer in outward:
+        outer.abort()
+        status = FAILED if own and outer is lane else INNER_ERROR
+        await flow.end(outer, status, outer.partial(), error)
+    raise error
+
+
+def _hook_at_work(flow: Flow) -> str:
+    if not flow.entered:
+        return "transform_params"
+    return "wrap_generate" if flow.wrap is not None and flow.wrap.layer.hooks.wrap_stream is None else "wrap_stream"
+
+
+def _culprit(flow: Flow, error: Exception) -> tuple[Exception, Lane | None, bool]:
+    """The error to raise, the lane where it arose, and whether it is that layer's own."""
+    if flow.at is not None:
+        return error, flow.at, True
+    if not flow.lanes:
+        return _ended(flow, error), None, False
+    if not flow.entered:
+        return error, flow.lanes[0], True
+    if flow.wrap is None:
+        return _ended(flow, error), flow.lanes[0], False
+    if isinstance(error, StopAsyncIteration):
+        return ended_without_finish(flow.wrap), flow.lanes[0], True
+    return error, flow.lanes[0], not flow.wrap.is_inside(error)
+
+
+def _ended(flow: Flow, error: Exception) -> Exception:
+    if isinstance(error, StopAsyncIteration):
+        return StreamInterrupted(f"{flow.who()} ended without Finish")
+    return error
+
+
+async def _block(flow: Flow, lane: Lane, error: Blocked) -> None:
+    """Nothing that was held here or inside leaves; outer layers see a normal end."""
+    lane.abort()
+    for index, one in enumerate(flow.lanes):
+        one.index = index
+    passage = lane.passage
+    if passage.answer is None and passage is flow.wrap and passage.pulled:
+        passage.answer = partial_of(passage.pulled)
+    if flow.finish is not None:
+        usage: Usage | None = flow.finish.usage
+    else:
+        usage = None if passage.answer is not None or not flow.ctx._call.attempts else Usage()
+    refusal = passage.refusal(error, usage)
+    *parts, finish = parts_of(refusal)
+    assert isinstance(finish, Finish)
+    if passage.first_ns:
+        parts = []
+    elif passage.parts:  # the ResponseInfo has left already
+        parts = [part for part in parts if not isinstance(part, ResponseInfo)]
+    lane.left(parts)
+    flow.finish = finish
+    await flow.end_lane(lane, BLOCKED)
+    flow.level, flow.let_go_done, flow.pending, flow.at, flow.early = lane.index + 1, False, parts, None, None

@@ -1,0 +1,321 @@
+"""The state of one stream through one segment: the lanes of its layers, what lies inside, and how it ends."""
+
+from __future__ import annotations
+
+from time import perf_counter_ns as clock
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ProviderError, StreamError
+from ..stats import CANCELLED, CHANGED_ANSWER, SHORT_CIRCUITED
+from ..types import Attempt, Finish, Part, Response, ResponseInfo
+from .difference import Difference
+from .entry import open_step, refuse_choices, transform
+from .lane import Lane
+from .passage import Passage, Root
+from .wrapping import buffered, check_part, close, close_streams, open_wrap_stream, wrapped
+
+if TYPE_CHECKING:
+    from ..context import MiddlewareContext
+    from ..types import Params
+    from .stream import Segment
+
+
+class Flow:
+    """One stream through one segment. ``lanes`` run from the innermost to the outermost layer that was entered."""
+
+    def __init__(self, segment: Segment, ctx: MiddlewareContext, parent: Passage) -> None:
+        self.segment, self.ctx, self.parent = segment, ctx, parent
+        self.lanes: list[Lane] = []
+        self.stepping: list[Lane] = []
+        self.taps: list[Any] = []
+        self.source: Any = None
+        self.wrap: Passage | None = None  # the innermost layer's passage, if it wraps: its hook is the source
+        self.wrap_difference: Difference | None = None
+        self.matched: Any = None
+        self.matched_to = 0
+        self.attempt: Attempt | None = None
+        self.attempt_started = 0
+        self.away_ns = 0  # the time in which the consumer held the stream
+        self.opened = self.entered = False
+        self.waiting = True  # some lane has not let go its first delta
+        self.fast = 0  # parts that passed all lanes as they were
+        self.at: Lane | None = None  # whose step is at work
+        self.early: Lane | None = None  # whose step ended the answer
+        self.finish: Finish | None = None
+        self.level = 0  # the lane that Finish comes to next
+        self.let_go_done = self.finish_sent = False
+        self.pending: list[Part] = []  # on their way to the lane at `level`
+
+    # --- in ------------------------------------------------------------------------------------------------------
+
+    async def open(self, params: Params) -> None:
+        """Enter the layers, outermost first, and open what the parts come from."""
+        self.opened = True
+        ctx, segment, redirected = self.ctx, self.segment, None
+        for layer, link in segment.entries:
+            passage = Passage(layer, link, ctx, params, clock())
+            lane = Lane(passage)
+            self.lanes.insert(0, lane)
+            if layer.hooks.transform_params is not None:
+                await transform(passage)
+                params = passage.params
+            if layer.hooks.transform_parts is not None:
+                lane.step = open_step(passage)
+            if layer is segment.wrapping:
+                self.wrap = passage
+                continue
+            passage.calls = 1
+            passage.park(clock())
+            model = params.get("model")
+            if model is not None and model != ctx.model:
+                params, target, goal = link.chain.router.redirect(model, params, ctx, link)
+                if goal is not link:
+                    redirected = goal.stream(params, target, Root(goal, target, params))
+                    break
+        self.entered = True
+        for index, lane in enumerate(self.lanes):
+            lane.index = index
+        self.stepping = [lane for lane in self.lanes if lane.step is not None]
+        self.taps = [lane.tap.add for lane in self.lanes if lane.tap is not None]
+        self.source = redirected or self._open_source(params)
+        self.pull = self.source.__anext__
+
+    def _open_source(self, params: Params) -> Any:
+        passage = self.wrap
+        if passage is None:
+            return self._open_model(params)
+        layer = passage.layer
+        if layer.hooks.wrap_stream is None:
+            return buffered(passage)
+        if layer.on_error == "skip" or layer.timeout_s is not None:
+            return wrapped(passage, passage.do_stream)
+        return open_wrap_stream(passage, passage.do_stream)
+
+    def _open_model(self, params: Params) -> Any:
+        ctx = self.ctx
+        refuse_choices(params, ctx.provider, ctx.model)
+        ctx._call.sent = params
+        self.attempt, self.attempt_started = Attempt(ctx.provider, ctx.model), clock()
+        ctx._call.attempts.append(self.attempt)
+        stream: Any = self.segment.model.stream(params)
+        if not hasattr(stream, "__aiter__"):
+            if hasattr(stream, "close"):
+                stream.close()
+            what = type(stream).__name__
+            raise ProviderError(
+                f"{ctx.provider}/{ctx.model}: stream() gave {what}, not an async iterator of parts",
+                provider=ctx.provider, model=ctx.model,
+            )  # fmt: skip
+        return stream.__aiter__()
+
+    # --- through -------------------------------------------------------------------------------------------------
+
+    def careful(self, part: Part) -> list[Part]:
+        """One part through all lanes with everything looked at, and the steps' time taken."""
+        if not hasattr(part, "type"):
+            raise self._no_part(part)
+        if self.wrap is not None:
+            self.compare_wrap(part)
+        if self.attempt is not None and self.attempt.time_to_first_part is None and type(part) is not ResponseInfo:
+            self.attempt.time_to_first_part = (clock() - self.attempt_started) / 1e9
+            self.attempt.committed = True
+        leaving = self.push([part], 0, timed=True)
+        self.waiting = any(not lane.passage.first_ns for lane in self.lanes)
+        return leaving
+
+    def push(self, parts: list[Part], start: int, *, timed: bool = False) -> list[Part]:
+        """Parts through the lanes from `start` outward; what leaves the segment."""
+        for lane in self.lanes[start:]:
+            if not parts:
+                break
+            step = lane.step
+            if step is not None:
+                self.at, came, parts = lane, parts, []
+                before = clock()
+                for part in came:
+                    parts += step.take(part)
+                    if step.early is not None:
+                        self.early = lane
+                        break
+                if timed:
+                    step.sampled_ns += clock() - before
+                    step.samples += 1
+                self.at = None
+            lane.left(parts)
+        return parts
+
+    def diverge(self, lane: Lane, part: Part, text: str | None, out: Any) -> list[Part]:
+        """The fast path came to a step that did not just pass the part on: take the careful way from there."""
+        for inner in self.lanes[: lane.index]:
+            inner.left((part,))
+        self.at = lane
+        leaving: list[Part] = lane.step.took(part, text, out)
+        self.at = None
+        lane.left(leaving)
+        if lane.step.early is not None:
+            self.early = lane
+        return self.push(leaving, lane.index + 1)
+
+    def compare_wrap(self, part: Part) -> None:
+        """Note whether a wrapping hook passes on what it pulled."""
+        passage = self.wrap
+        assert passage is not None
+        pulled = passage.pulled
+        if pulled is not self.matched:
+            self.matched, self.matched_to = pulled, 0
+        came = pulled[self.matched_to :] if pulled else []
+        self.matched_to = len(pulled) if pulled else 0
+        if self.wrap_difference is None:
+            if len(came) == 1 and came[0] is part:
+                return
+            self.wrap_difference = Difference()
+        self.wrap_difference.note(came, [part])
+
+    def _no_part(self, part: Any) -> Exception:
+        if self.wrap is not None:
+            return self.wrap.wrong_type("wrap_stream (yielding)", part, "parts")
+        ctx = self.ctx
+        return ProviderError(
+            f"{ctx.provider}/{ctx.model}: stream() yielded {type(part).__name__}, which is no part",
+            provider=ctx.provider, model=ctx.model,
+        )  # fmt: skip
+
+    # --- out -----------------------------------------------------------------------------------------------------
+
+    async def finished(self, finish: Finish) -> None:
+        """The source gave its Finish: let it run to its end, then the Finish may start outward."""
+        wrap = self.wrap
+        if wrap is not None:
+            wrap.unpark(clock())
+        try:
+            extra = await self.pull()
+        except StopAsyncIteration:
+            pass
+        else:
+            if wrap is not None:
+                check_part(wrap, extra, finish)
+            raise StreamError(f"{self.who()} gave {type(extra).__name__} after Finish")
+        if wrap is not None:
+            wrap.park(clock())
+        attempt = self.attempt
+        if attempt is not None:
+            attempt.usage, attempt.committed = finish.usage, True
+            attempt.duration = (clock() - self.attempt_started) / 1e9
+            if attempt.time_to_first_part is None:
+                attempt.time_to_first_part = attempt.duration
+        await self.close_source()
+        self.finish = Finish(finish.reason, finish.usage, finish.blocked, dict(finish.metadata))
+
+    def who(self) -> str:
+        if self.wrap is not None:
+            return f"middleware '{self.wrap.layer.id}': wrap_stream"
+        return f"{self.ctx.provider}/{self.ctx.model}: the stream"
+
+    async def tail(self) -> list[Part] | None:
+        """The next parts on the way of Finish outward, the last of them Finish itself; then None."""
+        assert self.finish is not None
+        while True:
+            if self.early is not None:
+                await self.end_early()
+            if self.pending:
+                pending, self.pending = self.pending, []
+                leaving = self.push(pending, self.level)
+                if leaving:
+                    return leaving
+            elif self.level == len(self.lanes):
+                if self.finish_sent:
+                    return None
+                self.finish_sent = True
+                return [self.finish]
+            elif not self.let_go_done:
+                self.let_go_done = True
+                leaving = self._let_go(self.lanes[self.level])
+                if leaving:
+                    return leaving
+            else:
+                await self.end_lane(self.lanes[self.level])
+                self.level, self.let_go_done = self.level + 1, False
+
+    def _let_go(self, lane: Lane) -> list[Part]:
+        if lane.step is None:
+            return []
+        assert self.finish is not None
+        self.at, before = lane, clock()
+        leaving, self.finish = lane.step.let_go(self.finish)
+        lane.passage.self_ns += clock() - before
+        self.at = None
+        lane.left(leaving)
+        return self.push(leaving, lane.index + 1)
+
+    async def end_lane(self, lane: Lane, status: int | None = None) -> None:
+        """The answer leaves a lane: its `on_end` may still set metadata."""
+        finish, passage = self.finish, lane.passage
+        assert finish is not None
+        lane.left((finish,))
+        if status is None:
+            status = passage.status_of(finish.blocked)
+        response = lane.tap.response() if lane.tap is not None else None
+        await self.end(lane, status, response)
+        if response is not None:
+            finish.metadata = response.metadata
+
+    async def end(
+        self, lane: Lane, status: int, response: Response | None, error: BaseException | None = None
+    ) -> None:
+        passage = lane.passage
+        if passage.ended:
+            return
+        if lane.step is not None:
+            lane.step.account(self.fast + lane.step.samples)
+            lane.step.compare()
+        if passage is self.wrap:
+            if passage.link.only_hook is None:
+                passage.lap("wrap_stream" if passage.layer.hooks.wrap_stream is not None else "wrap_generate")
+            if self.wrap_difference is not None:
+                passage.held = max(passage.held, self.wrap_difference.held_max)
+                if status != CANCELLED and self.wrap_difference.at_end():
+                    passage.changed |= CHANGED_ANSWER
+        passage.parts += self.fast
+        passage.away_ns = self.away_ns
+        passage.unpark(clock())
+        await passage.end(status, response, error)
+
+    async def end_early(self) -> None:
+        """A step returned Finish before the source did: inner lanes are left, the answer ends with this one."""
+        lane, self.early = self.early, None
+        assert lane is not None
+        await self.close_source()
+        await self.cancel(self.lanes[: lane.index])
+        early = lane.step.early
+        self.finish = Finish(early.reason, early.usage, early.blocked, dict(early.metadata))
+        await self.end_lane(lane, SHORT_CIRCUITED)
+        self.level, self.let_go_done, self.pending = lane.index + 1, False, []
+
+    # --- closing -------------------------------------------------------------------------------------------------
+
+    async def cancel(self, lanes: list[Lane]) -> None:
+        for lane in lanes:
+            if not lane.passage.ended:
+                lane.abort()
+                await self.end(lane, CANCELLED, lane.partial())
+
+    async def leave(self) -> None:
+        """The end of the stream, however it came: whatever is open is closed, whoever is waiting is told."""
+        try:
+            await self.close_source()
+        finally:
+            await self.cancel(self.lanes)
+
+    async def close_source(self, error: BaseException | None = None) -> None:
+        """Close what the parts come from, and then every inner stream that a hook left open."""
+        source, self.source = self.source, None
+        attempt = self.attempt
+        if attempt is not None and attempt.duration is None:
+            attempt.duration, attempt.error = (clock() - self.attempt_started) / 1e9, error
+        if source is not None and hasattr(source, "aclose"):
+            if self.lanes:
+                await close(self.lanes[0].passage, source)
+            else:
+                await source.aclose()
+        if self.wrap is not None:
+            await close_streams(self.wrap)

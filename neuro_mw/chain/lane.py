@@ -1,0 +1,44 @@
+"""A layer's place in a stream: its passage, its step, and its tap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import perf_counter_ns as clock
+from typing import TYPE_CHECKING
+
+from ..parts import Collector
+from ..types import Part, Response, ResponseInfo
+
+if TYPE_CHECKING:
+    from .passage import Passage
+    from .steps import Step
+
+
+class Lane:
+    """A layer's place in a flow: its passage, its step, and its tap (what leaves it, kept for `on_end`)."""
+
+    __slots__ = ("index", "passage", "step", "tap")
+
+    def __init__(self, passage: Passage) -> None:
+        self.passage, self.index = passage, 0
+        self.step: Step | None = None
+        self.tap = Collector() if passage.layer.hooks.on_end is not None else None
+
+    def left(self, parts: Iterable[Part]) -> None:
+        """Parts left this layer."""
+        passage = self.passage
+        for part in parts:
+            passage.parts += 1
+            if not passage.first_ns and type(part) is not ResponseInfo:
+                passage.first_ns = clock()
+            if self.tap is not None:
+                self.tap.add(part)
+
+    def partial(self) -> Response | None:
+        """What had left this layer, if it was kept and was anything."""
+        return self.tap.response() if self.tap is not None and self.passage.parts else None
+
+    def abort(self) -> None:
+        """The call failed or was left: let the step drop what it held."""
+        if self.step is not None and not self.passage.ended:
+            self.step.abort()

@@ -1,0 +1,288 @@
+"""One passage of a call through a layer: its clock, what it knows of inside, how its hooks' failures are taken."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from time import perf_counter_ns as clock
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from ..errors import Blocked, MiddlewareError
+from ..contract import Outcome
+from ..parts import Collector, parts_of
+from ..stats import (
+    BLOCKED,
+    BLOCKED_INSIDE,
+    CANCELLED,
+    CHANGED_ANSWER,
+    CHANGED_REQUEST,
+    COMPLETED,
+    FAILED,
+    INNER_ERROR,
+    SHORT_CIRCUITED,
+    STATUS_NAMES,
+)
+from ..types import Block, Part, Response, ToolCall, Usage, no_usage
+from .stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from ..context import MiddlewareContext
+    from ..layer import Layer
+    from ..types import Params
+    from .compile import Chain
+
+Signature = tuple[str, str, str, tuple[tuple[str, str, str], ...]]
+
+
+class Link(NamedTuple):
+    """What lies inside of a point of a chain."""
+
+    generate: Callable[[Params, MiddlewareContext, Passage], Coroutine[Any, Any, Response]]
+    stream: Callable[[Params, MiddlewareContext, Passage], AsyncIterator[Part]]
+    chain: Chain
+    outer: frozenset[str]  # the ids of all layers outside, this one included
+    only_hook: str | None = None  # the one hook that this layer has in this mode
+
+
+class Passage(Stopwatch):
+    """The state of one passage. Its clock stands still while an inner call is under way."""
+
+    calls = 0  # inward calls made
+    away_ns = 0  # the time in which the consumer held a stream
+    first_ns = 0  # clock at the first delta let go
+    parts = held = skipped = changed = 0
+    answer: Response | None = None  # what came last from inside
+    seen: Signature | None = None  # how it looked when it came
+    inside: list[BaseException] | None = None  # what was raised inside
+    inside_failed = False  # the last inward call failed
+    streams: list[Any] | None = None  # inner streams opened by a hook
+    pulled: list[Part] | None = None  # what came from the last one
+    own_block = early = ended = False  # early: its step ended the answer
+
+    def __init__(self, layer: Layer, link: Link, ctx: MiddlewareContext, params: Params, now: int) -> None:
+        self.layer, self.link, self.ctx, self.params = layer, link, ctx, params
+        self.mark = self.started = now
+
+    # --- inward --------------------------------------------------------------------------------------------------
+
+    def inward(self, params: Params | None) -> tuple[Params, MiddlewareContext, Link]:
+        """Params, context and goal of the next inward call."""
+        if params is None:
+            params = self.params
+        elif params is not self.params:
+            if not isinstance(params, dict):
+                raise MiddlewareError(f"do_generate/do_stream takes a dict of params, not {type(params).__name__}")
+            if not self.changed & CHANGED_REQUEST and differ(params, self.params):
+                self.changed |= CHANGED_REQUEST
+        ctx, link = self.ctx, self.link
+        if self.calls:
+            ctx = ctx.fork()
+        self.calls += 1
+        model = params.get("model")
+        if model is not None and model != ctx.model:
+            return link.chain.router.redirect(model, params, ctx, link)
+        return params, ctx, link
+
+    def do_generate(self, params: Params | None = None) -> Coroutine[Any, Any, Response]:
+        """Call inward, in generate mode."""
+        params, ctx, link = self.inward(params)
+        return link.generate(params, ctx, self)
+
+    def do_stream(self, params: Params | None = None) -> AsyncIterator[Part]:
+        """Call inward, in stream mode. The stream is closed with this passage, also where the hook forgets it."""
+        params, ctx, link = self.inward(params)
+        return self._opened(link.stream(params, ctx, self))
+
+    async def generate_from_stream(self, params: Params | None = None) -> Response:
+        """`do_generate` for a hook that buffers a stream."""
+        collector, stream = Collector(), self.do_stream(params)
+        async for part in stream:
+            collector.add(part)
+        response = collector.response()
+        self.came(response, signature(response))
+        return response
+
+    def stream_from_generate(self, params: Params | None = None) -> AsyncIterator[Part]:
+        """`do_stream` for a hook that knows streams only, in generate mode."""
+        return self._opened(self._replay(params))
+
+    async def _replay(self, params: Params | None) -> AsyncIterator[Part]:
+        for part in parts_of(await self.do_generate(params)):
+            assert self.pulled is not None
+            self.pulled.append(part)
+            yield part
+
+    def _opened(self, stream: AsyncIterator[Part]) -> AsyncIterator[Part]:
+        if self.streams is None:
+            self.streams = []
+        self.streams.append(stream)
+        self.pulled = []
+        return stream
+
+    def came(self, response: Response, seen: Signature) -> None:
+        """An answer came from inside."""
+        self.answer, self.seen, self.inside_failed = response, seen, False
+
+    def raised(self, error: BaseException) -> None:
+        """An error came from inside."""
+        self.inside_failed = True
+        if self.inside is None:
+            self.inside = [error]
+        elif not any(error is known for known in self.inside):
+            self.inside.append(error)
+
+    def is_inside(self, error: BaseException) -> bool:
+        """Whether this very error, or every one of this group, came from inside."""
+        if self.inside is None:
+            return False
+        if any(error is known for known in self.inside):
+            return True
+        return isinstance(error, BaseExceptionGroup) and all(self.is_inside(one) for one in error.exceptions)
+
+    # --- what becomes of a failure -------------------------------------------------------------------------------
+
+    def is_own_block(self, error: BaseException) -> bool:
+        """Whether this error is a hook of this layer refusing."""
+        return isinstance(error, Blocked) and not self.is_inside(error)
+
+    def refusal(self, error: Blocked, usage: Usage | None = None) -> Response:
+        """The answer that a refusal becomes. Its usage is 0 only if no model was asked in this call."""
+        answer = self.answer
+        if usage is None:
+            usage = (answer.usage if answer else Usage()) if self.ctx._call.attempts else no_usage()
+        self.ctx._call.block_seen = self.own_block = True
+        return Response(
+            text=error.message or error.reason,
+            finish_reason="content_filter",
+            usage=usage,
+            blocked=Block(self.layer.id, error.reason, error.category, dict(error.detail)),
+            id=answer.id if answer else None,
+            model=answer.model if answer else None,
+            created=answer.created if answer else None,
+        )
+
+    def skip(self, error: BaseException, hook: str) -> None:
+        """Count and log a failure that is passed over."""
+        self.skipped += 1
+        self.layer.log_skipped(error, hook, self.ctx.provider, self.ctx.model)
+
+    def skip_or_raise(self, error: BaseException, hook: str) -> None:
+        """Take an own failure as the layer's ``on_error`` says."""
+        if self.layer.on_error != "skip":
+            self.fail(error, hook)
+        self.skip(error, hook)
+
+    def fail(self, error: BaseException, hook: str) -> NoReturn:
+        """Raise an own failure with its type kept and a note that names the culprit."""
+        note = f"middleware '{self.layer.id}' failed in {hook} ({self.ctx.provider}/{self.ctx.model})"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        raise error
+
+    def wrong_type(self, hook: str, got: Any, wanted: str) -> MiddlewareError:
+        what = "returned nothing" if got is None else f"returned {type(got).__name__}"
+        return MiddlewareError(
+            f"middleware '{self.layer.id}': {hook} {what}; it must return {wanted}",
+            middleware=self.layer.id, hook=hook,
+        )  # fmt: skip
+
+    def restored(self) -> Response | None:
+        """The last answer from inside, as it came, whatever a failed hook did to it since."""
+        answer, seen = self.answer, self.seen
+        if answer is not None and seen is not None and not unchanged(answer, seen):
+            answer.text, answer.reasoning, answer.finish_reason = seen[0], seen[1], seen[2]  # type: ignore[assignment]
+            answer.tool_calls = [ToolCall(*call) for call in seen[3]]
+        return answer
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    def status_of(self, blocked: Block | None) -> int:
+        """How a passage that an answer left ended."""
+        if blocked is not None:
+            return BLOCKED if self.own_block or not self.calls else BLOCKED_INSIDE
+        return COMPLETED if self.calls and not self.early else SHORT_CIRCUITED
+
+    def note_answer(self, response: Response) -> None:
+        """Note whether this answer is another than the one that came from inside."""
+        if self.seen is not None and not unchanged(response, self.seen):
+            self.changed |= CHANGED_ANSWER
+
+    def status_after(self, error: BaseException) -> int:
+        """How a passage that this error left ended."""
+        if not isinstance(error, Exception):
+            return CANCELLED
+        return INNER_ERROR if self.is_inside(error) else FAILED
+
+    async def end(self, status: int, response: Response | None, error: BaseException | None = None) -> None:
+        """Run `on_end`, once, and keep the record. Nothing that goes wrong in `on_end` reaches the caller."""
+        if self.ended:
+            return
+        self.ended = True
+        hook = self.layer.hooks.on_end
+        try:
+            if hook is not None:
+                outcome = Outcome(STATUS_NAMES[status], response, error, self._total_ns() / 1e9, None, self.parts)  # type: ignore[arg-type]
+                if self.first_ns:
+                    outcome.time_to_first_part = (self.first_ns - self.started) / 1e9
+                await self._run_on_end(hook, outcome)
+        finally:
+            self.close(clock(), status, error)
+
+    async def _run_on_end(self, hook: Callable[..., Any], outcome: Outcome) -> None:
+        self.begin()
+        try:
+            result = hook(outcome, self.ctx)
+            if hasattr(result, "__await__"):
+                await self.within(result, "on_end")
+            self.judge("on_end")
+        except Exception as failure:  # noqa: BLE001  # the contract: an error in on_end never reaches the caller
+            self.skip(failure, "on_end")
+        if self.laps is not None:
+            self.lap("on_end")
+
+    def _total_ns(self) -> int:
+        return clock() - self.started - self.away_ns
+
+    def close(self, now: int, status: int, error: BaseException | None = None) -> None:
+        """Stop the clock and keep the record of this passage."""
+        if not self.depth:
+            self.self_ns += now - self.mark
+            self.mark = now
+        layer = self.layer
+        record = (
+            layer.id, status, self.self_ns, now - self.started - self.away_ns, self.parts, self.held, self.skipped,
+            self.ctx.model, self.changed, None if error is None else type(error).__name__,
+            self.link.only_hook if self.laps is None else tuple(self.laps),
+        )  # fmt: skip
+        layer.stats.record(record)
+        self.ctx._call.executions.append(record)
+
+
+class Root(Passage):
+    """The point outside of all layers, from which a call starts."""
+
+    def __init__(self, link: Link, ctx: MiddlewareContext, params: Params) -> None:
+        self.link, self.ctx, self.params, self.mark = link, ctx, params, 0
+
+
+def signature(response: Response) -> Signature:
+    """What makes the answer, for telling whether a layer changed it."""
+    calls = response.tool_calls
+    made = tuple((call.id, call.name, call.arguments) for call in calls) if calls else ()
+    return response.text, response.reasoning, response.finish_reason, made
+
+
+def unchanged(response: Response, seen: Signature) -> bool:
+    """Whether an answer still looks as it did."""
+    if response.tool_calls or seen[3]:
+        return signature(response) == seen
+    return response.text == seen[0] and response.reasoning == seen[1] and response.finish_reason == seen[2]
+
+
+def differ(left: Any, right: Any) -> bool:
+    """Whether two params differ, also where they hold values that do not like to be compared."""
+    try:
+        return bool(left != right)
+    except Exception:  # noqa: BLE001  # a foreign __eq__ may raise anything; then they are taken as different
+        return True

@@ -1,0 +1,110 @@
+"""Which chain a call takes: another one where the model changes, a variant where a custom condition says no."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..frozen import freeze
+from ..types import LanguageModel
+
+if TYPE_CHECKING:
+    from ..context import MiddlewareContext
+    from ..layer import Layer
+    from ..types import Params
+    from .compile import Chain
+    from .passage import Link
+
+_CACHED_CHAINS = 128
+
+LayersFor = Callable[[str, str, Mapping[str, Any]], tuple[list["Layer"], dict[str, str]]]
+SplitModel = Callable[[str], tuple[str | None, str]]
+Resolve = Callable[[str, str], LanguageModel]
+
+
+class Router:
+    """Finds the chain of another model: what a change of ``params["model"]`` means."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        provider: str,
+        *,
+        layers_for: LayersFor,
+        split_model: SplitModel,
+        resolve: Resolve,
+    ) -> None:
+        self.model, self.providers = model, {provider, model.provider}
+        self.layers_for, self.split_model, self.resolve = layers_for, split_model, resolve
+        self._chains: OrderedDict[Any, Chain] = OrderedDict()
+
+    def redirect(
+        self, name: str, params: Params, ctx: MiddlewareContext, link: Link
+    ) -> tuple[Params, MiddlewareContext, Link]:
+        """Params, context and goal for a call inward that names a model."""
+        provider, bare = self._split(name, ctx.provider)
+        if bare != name:
+            params = {**params, "model": bare}
+        if provider == ctx.provider and bare == ctx.model:
+            return params, ctx, link
+        chain = self.chain_for(provider, bare, ctx.options, link)
+        return params, ctx.fork(provider, bare), chain.link
+
+    def _split(self, name: str, current: str) -> tuple[str, str]:
+        first, slash, rest = name.partition("/")
+        if slash and rest and (first == current or first in self.providers):
+            return first, rest
+        provider, bare = self.split_model(name)
+        return (current, name) if provider is None else (provider, bare)
+
+    def chain_for(self, provider: str, model: str, options: Mapping[str, Any], link: Link) -> Chain:
+        """The chain inside of a point for another model, without the layers that are outside already."""
+        key = (provider, model, link.outer, freeze(options))
+        chain = self._chains.get(key)
+        if chain is None:
+            layers, left_out = self.layers_for(provider, model, options)
+            target = link.chain.model if provider == link.chain.provider else self._target(provider, model)
+            inner = [layer for layer in layers if layer.id not in link.outer]
+            chain = type(link.chain)(
+                inner, target, provider, model, self, outer=link.outer, left_out=left_out, starts_itself=True
+            )
+            self._chains[key] = chain
+            while len(self._chains) > _CACHED_CHAINS:
+                self._chains.popitem(last=False)
+        return chain
+
+    def _target(self, provider: str, model: str) -> LanguageModel:
+        return self.model if provider in self.providers else self.resolve(provider, model)
+
+
+async def holds(layer: Layer, ctx: MiddlewareContext) -> tuple[bool, str]:
+    """Whether a layer's ``custom`` condition holds for this call, and why not.
+
+    A condition that raises is taken as its middleware's failure: a guard runs, ``on_error="skip"`` leaves the layer
+    out, else the error is raised.
+    """
+    custom: Any = layer.conditions.custom
+    try:
+        result = custom(ctx)
+        if hasattr(result, "__await__"):
+            result = await result
+        return bool(result), "its custom condition does not hold"
+    except Exception as error:
+        if layer.is_guard or layer.on_error == "skip":
+            layer.log_skipped(error, "conditions.custom", ctx.provider, ctx.model)
+            return layer.is_guard, f"its custom condition failed ({type(error).__name__})"
+        error.add_note(f"middleware '{layer.id}' failed in conditions.custom ({ctx.provider}/{ctx.model})")
+        raise
+
+
+async def start_layer(layer: Layer) -> None:
+    """Run an instance's startup; its failure is taken as its middleware's."""
+    try:
+        await layer.instance.start()
+    except Exception as error:
+        if layer.on_error != "skip":
+            error.add_note(f"middleware '{layer.id}' failed in startup")
+            raise
+        layer.log_skipped(error, "startup", "any", "any")
+

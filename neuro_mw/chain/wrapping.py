@@ -1,0 +1,189 @@
+"""Running the wrap hooks under the layer's policy, also for the mode that a hook was not written for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ..errors import Blocked, MiddlewareError
+from ..parts import Collector, parts_of
+from ..types import Finish, Part, Response, ResponseInfo
+from .passage import Passage
+
+_GENERATE, _STREAM = "wrap_generate", "wrap_stream"
+
+
+async def run_wrap_generate(passage: Passage, do_generate: Any) -> Response:
+    """The answer of a wrap_generate hook; of its own failures, what `on_error` says."""
+    hook: Any = passage.layer.hooks.wrap_generate
+    passage.begin()
+    try:
+        made = hook(do_generate, passage.params, passage.ctx)
+        if hasattr(made, "__await__"):
+            made = await passage.within(made, _GENERATE)
+        passage.judge(_GENERATE)
+        if not isinstance(made, Response):
+            await _discard(made)
+            raise passage.wrong_type(_GENERATE, made, "a Response")
+    except Exception as error:  # noqa: BLE001  # whatever it is, on_error decides
+        return await recover(passage, error, do_generate)
+    finally:
+        if passage.link.only_hook is None:
+            passage.lap(_GENERATE)
+    return made
+
+
+async def recover(passage: Passage, error: BaseException, do_generate: Any) -> Response:
+    """What stands in for a wrap_generate that raised; raises where nothing does."""
+    if not isinstance(error, Exception) or passage.is_inside(error):
+        raise error
+    if isinstance(error, Blocked):
+        return passage.refusal(error)
+    passage.skip_or_raise(error, _GENERATE)
+    answer = passage.restored()
+    if answer is not None:
+        return answer
+    if passage.inside:
+        raise passage.inside[-1]
+    response: Response = await do_generate(passage.params)
+    return response
+
+
+async def buffered(passage: Passage) -> AsyncIterator[Part]:
+    """The parts of a layer that has wrap_generate only, in a stream: the inner stream is collected first."""
+    layer = passage.layer
+    layer.log_once(
+        "buffers",
+        f"middleware '{layer.id}' has wrap_generate but no wrap_stream: it buffers streams (use transform_parts to "
+        "let parts through as they come)",
+    )
+    response = await run_wrap_generate(passage, passage.generate_from_stream)
+    passage.note_answer(response)
+    for part in parts_of(response):
+        yield part
+
+
+async def collected(passage: Passage) -> Response:
+    """The answer of a layer that has wrap_stream only, in generate mode."""
+    collector = Collector()
+    parts = wrapped(passage, passage.stream_from_generate)
+    try:
+        async for part in parts:
+            collector.add(part)
+    finally:
+        await parts.aclose()  # type: ignore[attr-defined]  # an async generator
+        await close_streams(passage)
+        if passage.link.only_hook is None:
+            passage.lap(_STREAM)
+    return collector.response()
+
+
+def open_wrap_stream(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
+    """Call a wrap_stream hook; MiddlewareError where it gives no async iterator."""
+    hook: Any = passage.layer.hooks.wrap_stream
+    made = hook(do_stream, passage.params, passage.ctx)
+    if hasattr(made, "__aiter__"):
+        return made.__aiter__()  # type: ignore[no-any-return]  # a hook is untyped here
+    if hasattr(made, "__await__"):
+        return _awaited(passage, made)
+    raise passage.wrong_type(_STREAM, made, "an async iterator of parts")
+
+
+async def _awaited(passage: Passage, made: Any) -> AsyncIterator[Part]:
+    """An ``async def`` without yield: it may still return an iterator."""
+    made = await made
+    if not hasattr(made, "__aiter__"):
+        raise passage.wrong_type(_STREAM, made, "an async iterator of parts")
+    async for part in made:
+        yield part
+
+
+async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
+    """The parts of a wrap_stream hook under ``on_error`` and ``timeout_s``; exactly one Finish, the last."""
+    yielded, info, finish, parts = 0, False, None, None
+    passage.begin()
+    try:
+        parts = open_wrap_stream(passage, do_stream)
+        while True:
+            passage.begin()
+            try:
+                part = await passage.within(parts.__anext__(), _STREAM)
+            except StopAsyncIteration:
+                break
+            passage.judge(_STREAM)
+            check_part(passage, part, finish)
+            if isinstance(part, Finish):
+                finish = part
+                continue
+            yielded, info = len(passage.pulled or ()), info or isinstance(part, ResponseInfo)
+            yield part
+        if finish is None:
+            raise ended_without_finish(passage)
+    except Exception as error:  # noqa: BLE001  # whatever it is, on_error decides
+        if isinstance(error, Blocked) or passage.is_inside(error):
+            raise
+        passage.skip_or_raise(error, _STREAM)
+    finally:
+        if parts is not None:
+            await close(passage, parts)
+    if finish is not None:
+        yield finish
+        return
+    if passage.inside_failed and passage.inside:
+        raise passage.inside[-1]
+    async for part in _rest(passage, do_stream, yielded):
+        if not (info and isinstance(part, ResponseInfo)):
+            yield part
+
+
+async def _rest(passage: Passage, do_stream: Any, yielded: int) -> AsyncIterator[Part]:
+    """What a hook that stepped aside had pulled and not yielded, then what is still to come."""
+    pulled = list(passage.pulled or ())
+    for part in pulled[yielded:]:
+        yield part
+    if pulled and isinstance(pulled[-1], Finish):
+        if yielded >= len(pulled):
+            yield pulled[-1]
+        return
+    rest = passage.streams[-1] if passage.streams else do_stream(passage.params)
+    async for part in rest:
+        yield part
+
+
+def check_part(passage: Passage, part: Any, finish: Finish | None) -> None:
+    """Raise where a hook yields what is no part, or anything after Finish."""
+    if not hasattr(part, "type"):
+        raise passage.wrong_type(f"{_STREAM} (yielding)", part, "parts")
+    if finish is not None:
+        raise MiddlewareError(
+            f"middleware '{passage.layer.id}': wrap_stream yielded {type(part).__name__} after Finish",
+            middleware=passage.layer.id, hook=_STREAM,
+        )  # fmt: skip
+
+
+def ended_without_finish(passage: Passage) -> Exception:
+    """The error of a hook whose stream ended too soon."""
+    from ..errors import StreamInterrupted
+
+    return StreamInterrupted(f"middleware '{passage.layer.id}': wrap_stream ended without Finish")
+
+
+async def close(passage: Passage, parts: Any) -> None:
+    """Close an iterator of a hook; what goes wrong then is counted and logged, it must not hide why."""
+    if hasattr(parts, "aclose"):
+        try:
+            await parts.aclose()
+        except Exception as error:  # noqa: BLE001  # see above
+            passage.skip(error, "closing the stream")
+
+
+async def close_streams(passage: Passage) -> None:
+    """Close the inner streams that a hook opened, also those it forgot."""
+    streams, passage.streams = passage.streams, None
+    for stream in reversed(streams or ()):
+        await close(passage, stream)
+
+
+async def _discard(made: Any) -> None:
+    if hasattr(made, "aclose"):
+        await made.aclose()

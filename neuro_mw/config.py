@@ -1,0 +1,164 @@
+"""Configuration: its shape, its merging, and errors that name the culprit. The only place that speaks pydantic."""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import ConfigError, nearest
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+class ConditionsConfig(_Strict):
+    """When a middleware applies; all that is given must hold."""
+
+    providers: Sequence[str] | None = None
+    models: Sequence[str] | None = None
+    options: dict[str, Any] | None = None
+    modes: Sequence[Literal["generate", "stream"]] | None = None
+    custom: Callable[..., Any] | str | None = None
+
+
+class MiddlewareEntry(_Strict):
+    """The configuration of one middleware, the same in Python and in TOML; its own options are in ``config``."""
+
+    enabled: bool = True
+    config: dict[str, Any] = Field(default_factory=dict)
+    conditions: ConditionsConfig | None = None
+    priority: int | None = None
+    on_error: Literal["raise", "skip"] | None = None
+    timeout_s: float | None = Field(default=None, gt=0)
+    use: str | None = None
+
+
+class PresetTable(_Strict):
+    """A preset as data."""
+
+    name: str | None = None
+    description: str = ""
+    extends: list[str] = Field(default_factory=list)
+    middleware: dict[str, MiddlewareEntry] = Field(default_factory=dict)
+
+
+class FactoryFile(_Strict):
+    """A TOML file for `MiddlewareFactory.from_file`."""
+
+    preset: str | list[str] | None = "default"
+    middleware: dict[str, MiddlewareEntry] = Field(default_factory=dict)
+    enabled_middleware: list[str] = Field(default_factory=list)
+    disabled_middleware: list[str] = Field(default_factory=list)
+    plugins: bool | list[str] = True
+    state: str = "memory"
+    on_block: Literal["respond", "raise"] = "respond"
+    driver: str = "auto"
+    presets: dict[str, PresetTable] = Field(default_factory=dict)
+
+
+def validated(model: type[M], data: Any, *, key: str = "", file: str | None = None) -> M:
+    """`data` as `model`; ConfigError with file, key path and the nearest known name where it does not fit.
+
+    Unknown keys are refused also where the model does not say so, unless it allows them expressly.
+    """
+    extra = None if "extra" in model.model_config else "forbid"
+    try:
+        return model.model_validate(data, extra=extra)  # type: ignore[arg-type]  # a Literal, narrowed above
+    except ValidationError as error:
+        raise _config_error(error, model, key, file) from None
+
+
+def _config_error(error: ValidationError, model: type[BaseModel], key: str, file: str | None) -> ConfigError:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path = ".".join([key, *map(str, first["loc"])]).strip(".")
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, first["loc"][:-1])
+        expected = None if not known else "one of " + ", ".join(sorted(known))
+        return ConfigError("unknown key", file=file, key=path, expected=expected,
+                           nearest=nearest(str(first["loc"][-1]), known))  # fmt: skip
+    return ConfigError(first["msg"], file=file, key=path)
+
+
+def _fields_at(model: Any, path: Sequence[Any]) -> list[str]:
+    for step in path:
+        field = getattr(model, "model_fields", {}).get(step)
+        if field is not None:
+            found = _models_in(field.annotation)
+            model = found[0] if found else None
+    return list(getattr(model, "model_fields", ()))
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in getattr(annotation, "__args__", ()) for found in _models_in(inner)]
+
+
+def entry_of(id: str, data: Any, *, file: str | None = None) -> dict[str, Any]:
+    """One middleware's entry, checked, as the plain data that was given."""
+    if isinstance(data, MiddlewareEntry):
+        return data.model_dump(exclude_unset=True)
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"an entry is a table, not {type(data).__name__}", file=file, key=f"middleware.{id}")
+    return validated(MiddlewareEntry, dict(data), key=f"middleware.{id}", file=file).model_dump(exclude_unset=True)
+
+
+def entries_of(config: Any, *, file: str | None = None) -> dict[str, dict[str, Any]]:
+    """A whole ``middleware_config``, checked."""
+    if config is None:
+        return {}
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"it is a mapping of ids, not {type(config).__name__}", file=file, key="middleware_config")
+    return {id: entry_of(id, data, file=file) for id, data in config.items()}
+
+
+def deep_merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as one; later wins, lists are replaced.
+
+    >>> deep_merge({"a": {"x": 1}}, {"a": {"y": 2}})
+    {'a': {'x': 1, 'y': 2}}
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            old = merged.get(key)
+            if isinstance(old, Mapping) and isinstance(value, Mapping):
+                merged[key] = deep_merge(old, value)
+            else:
+                merged[key] = deep_merge(value) if isinstance(value, Mapping) else value
+    return merged
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """A TOML file as data; ConfigError naming the file and the line where it does not parse."""
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"does not parse as TOML: {error}", file=str(path)) from None
+
+
+def load_dotted(path: str, *, key: str, file: str | None = None) -> Callable[..., Any]:
+    """The callable that ``package.module:name`` names."""
+    module, colon, name = path.partition(":")
+    try:
+        if not colon or not name:
+            raise ConfigError(f"{path!r} is no dotted callable", file=file, key=key, expected="'package.module:name'")
+        found: Any = importlib.import_module(module)
+        for step in name.split("."):
+            found = getattr(found, step)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{path!r} cannot be loaded: {error}", file=file, key=key) from error
+    if not callable(found):
+        raise ConfigError(f"{path!r} is not callable", file=file, key=key)
+    return found  # type: ignore[no-any-return]  # checked above

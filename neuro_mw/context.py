@@ -1,0 +1,143 @@
+"""What a hook knows of its call: who is asked, on whose behalf, and what has been tried so far."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from time import time
+from typing import Any
+
+from .types import Attempt, Mode, Params, Session
+
+_next = count(1).__next__
+_process = os.urandom(6).hex()
+
+
+def _reseed() -> None:
+    global _process  # noqa: PLW0603  # a forked child must not repeat its parent's ids
+    _process = os.urandom(6).hex()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reseed)
+
+
+@dataclass(slots=True)
+class CallMetadata:
+    """When a call was made (seconds since 1970) and its id, unique for each call."""
+
+    timestamp: float
+    request_id: str
+
+
+class Call:
+    """What all contexts of one call have in common, also over retries and fallbacks."""
+
+    __slots__ = ("attempts", "block_seen", "executions", "left_out", "number", "process", "provider", "sent", "shared", "timestamp")
+
+    def __init__(self, provider: str) -> None:
+        self.provider = provider
+        self.timestamp = time()
+        self.process, self.number = _process, _next()
+        self.shared: dict[str, Any] = {}
+        self.attempts: list[Attempt] = []
+        self.sent: Params | None = None
+        self.executions: list[tuple[Any, ...]] = []
+        self.left_out: dict[str, str] = {}
+        self.block_seen = False
+
+    @property
+    def request_id(self) -> str:
+        return f"{self.provider}-{self.process}{self.number:x}"
+
+
+class MiddlewareContext:
+    """The context of one call, as `MiddlewareFactory.create_context` makes it and as every hook gets it.
+
+    ``provider`` and ``model`` are the ones this layer's call goes to; ``shared`` carries signals between middlewares;
+    ``sent`` holds the params as they last reached the provider; ``attempts`` has one entry for each call of a model.
+
+    >>> context = MiddlewareContext("openai", "gpt-4o", session={"user_id": "u1"})
+    >>> context.session.user_id, context.metadata.request_id.startswith("openai-")
+    ('u1', True)
+    """
+
+    __slots__ = ("_call", "_metadata", "_state", "mode", "model", "options", "provider", "session")
+
+    def __init__(
+        self,
+        provider: str,
+        model: str,
+        options: Mapping[str, Any] | None = None,
+        session: Session | Mapping[str, Any] | None = None,
+        *,
+        mode: Mode = "generate",
+    ) -> None:
+        self.provider, self.model = provider, model
+        self.options: dict[str, Any] = dict(options) if options else {}
+        self.session = as_session(session)
+        self.mode: Mode = mode
+        self._state: dict[int, dict[str, Any]] | None = None
+        self._metadata: CallMetadata | None = None
+        self._call = Call(provider)
+
+    @property
+    def metadata(self) -> CallMetadata:
+        """``timestamp`` and ``request_id`` of this call."""
+        if self._metadata is None:
+            self._metadata = CallMetadata(self._call.timestamp, self._call.request_id)
+        return self._metadata
+
+    @property
+    def request_id(self) -> str:
+        """Short for ``metadata.request_id``."""
+        return self.metadata.request_id
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """Signals between middlewares: one dict for the whole call."""
+        return self._call.shared
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """What was tried: one entry for each call of a model, in order."""
+        return self._call.attempts
+
+    @property
+    def sent(self) -> Params | None:
+        """The params as they last reached the provider; None as long as none did."""
+        return self._call.sent
+
+    def state(self, middleware: object) -> dict[str, Any]:
+        """A dict that belongs to this middleware and this call alone."""
+        if self._state is None:
+            self._state = {}
+        return self._state.setdefault(id(middleware), {})
+
+    def for_call(self, mode: Mode) -> MiddlewareContext:
+        """A fresh context for one call, made from this one."""
+        return MiddlewareContext(self.provider, self.model, self.options, self.session, mode=mode)
+
+    def fork(self, provider: str | None = None, model: str | None = None) -> MiddlewareContext:
+        """The context of a further inward call: fresh state, all else shared."""
+        fork = MiddlewareContext.__new__(MiddlewareContext)
+        fork.provider, fork.model = provider or self.provider, model or self.model
+        fork.options, fork.session, fork.mode = self.options, self.session, self.mode
+        fork._state, fork._metadata, fork._call = None, self._metadata, self._call
+        return fork
+
+    def __repr__(self) -> str:
+        return f"MiddlewareContext(provider={self.provider!r}, model={self.model!r}, mode={self.mode!r})"
+
+
+def as_session(session: Session | Mapping[str, Any] | None) -> Session:
+    """A session from whatever a user may give; unknown keys land in ``extra``."""
+    if isinstance(session, Session):
+        return session
+    if not session:
+        return Session()
+    known = {key: session[key] for key in ("session_id", "user_id") if key in session}
+    extra = {key: value for key, value in session.items() if key not in ("session_id", "user_id", "extra")}
+    return Session(**known, extra={**(session.get("extra") or {}), **extra})

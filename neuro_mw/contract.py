@@ -1,0 +1,259 @@
+"""What a middleware is: metadata, an optional config model, and up to five hooks."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+from .errors import ConfigError, RegistrationError
+from .types import Kind, OnError, Params, Part, Response, Status
+
+if TYPE_CHECKING:
+    from .context import MiddlewareContext
+
+CONTRACT = (1, 0)
+"""The version of the contract between middlewares and this package: (compatibility, additions)."""
+
+DoGenerate = Callable[..., Awaitable[Response]]
+DoStream = Callable[..., AsyncIterator[Part]]
+
+_ID = re.compile(r"[A-Za-z0-9._-]+")
+_HOOK_ARGUMENTS = {"transform_params": 2, "wrap_generate": 3, "wrap_stream": 3, "transform_parts": 2, "on_end": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class MiddlewareMetadata:
+    """Who a middleware is and where it stands.
+
+    ``priority``: higher = outer = sees the request first. ``kind`` decides what its failure means (an observer is
+    skipped, all others fail the call) unless ``on_error`` says "raise" or "skip". ``before``/``after`` name
+    middlewares that must be further in / further out; ``requires`` those that must be switched on with it.
+    ``contract`` is the version of the contract it was written for.
+    """
+
+    id: str
+    name: str = ""
+    description: str = ""
+    priority: int = 0
+    default_enabled: bool = False
+    kind: Kind = "transform"
+    on_error: OnError | None = None
+    contract: str = "1"
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+        if not self.name:
+            object.__setattr__(self, "name", self.id)
+        if self.kind not in ("observer", "guard", "transform", "control"):
+            raise ConfigError(f"unknown kind {self.kind!r}", key=f"{self.id}.kind", expected="observer, guard, ...")
+        if self.on_error not in (None, "raise", "skip"):
+            raise ConfigError(f"unknown on_error {self.on_error!r}", key=f"{self.id}.on_error", expected="raise or skip")
+        for field in ("before", "after", "requires"):
+            value = getattr(self, field)
+            if isinstance(value, str):
+                raise ConfigError(f"{field} is a string", key=f"{self.id}.{field}", expected="a tuple of ids")
+            object.__setattr__(self, field, tuple(value))
+
+
+def check_id(id: str) -> None:
+    """Raise RegistrationError unless `id` is made of letters, digits, ``.``, ``_`` and ``-``."""
+    if not isinstance(id, str) or not _ID.fullmatch(id):
+        raise RegistrationError(f"invalid middleware id {id!r}: use letters, digits, '.', '_' and '-'")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a passage through a layer ended, as `on_end` gets it.
+
+    ``response`` is what left this layer (of an abandoned stream: what had left it by then), ``error`` what was raised;
+    ``duration`` and ``time_to_first_part`` are in seconds, without the consumer's own time; ``parts`` counts the parts
+    of a stream that left this layer.
+    """
+
+    status: Status
+    response: Response | None = None
+    error: BaseException | None = None
+    duration: float = 0.0
+    time_to_first_part: float | None = None
+    parts: int = 0
+
+
+@runtime_checkable
+class PartStep(Protocol):
+    """A per-call object that sees each part in turn and may hold back, change, drop or add parts.
+
+    It may also have ``held() -> Iterable[Part]``: what it holds now, so that ``on_error="skip"`` loses nothing.
+    """
+
+    def feed(self, part: Part) -> Part | Iterable[Part] | None:
+        """What leaves for one part that comes."""
+        ...
+
+    def finish(self) -> Iterable[Part]:
+        """Let go what was held; called before Finish is fed."""
+        ...
+
+    def abort(self) -> None:
+        """The call failed or was cancelled: drop what was held."""
+        ...
+
+
+class Middleware:
+    """The base class. Override the hooks you need; ``metadata`` is compulsory, on the class or on the instance.
+
+    A nested pydantic model ``Config`` is validated into ``self.config``; unknown keys are refused.
+
+    >>> class Shout(Middleware):
+    ...     metadata = MiddlewareMetadata(id="shout")
+    ...     async def wrap_generate(self, do_generate, params, context):
+    ...         response = await do_generate(params)
+    ...         response.text = response.text.upper()
+    ...         return response
+    """
+
+    metadata: ClassVar[MiddlewareMetadata]
+    Config: ClassVar[type[Any] | None] = None
+    config: Any = None
+
+    def __init__(self, config: Any = None, /, **options: Any) -> None:
+        given = {**_as_dict(config), **options}
+        model, metadata = type(self).Config, getattr(type(self), "metadata", None)
+        id = metadata.id if metadata else type(self).__name__
+        if model is None:
+            if given:
+                raise ConfigError("this middleware has no options", key=f"middleware.{id}.config.{min(given)}")
+            return
+        from .config import validated
+
+        self.config = validated(model, given, key=f"middleware.{id}.config")
+
+    async def transform_params(self, params: Params, context: MiddlewareContext) -> Params:
+        """The request that goes inward. May be a plain def; `params` is this hook's own copy."""
+        return params
+
+    async def wrap_generate(self, do_generate: DoGenerate, params: Params, context: MiddlewareContext) -> Response:
+        """The whole answer; call ``await do_generate(params)`` any number of times, or not at all."""
+        return await do_generate(params)
+
+    async def wrap_stream(
+        self, do_stream: DoStream, params: Params, context: MiddlewareContext
+    ) -> AsyncIterator[Part]:
+        """The streamed answer, as an async generator round ``do_stream(params)``."""
+        async for part in do_stream(params):
+            yield part
+
+    def transform_parts(
+        self, params: Params, context: MiddlewareContext
+    ) -> PartStep | Callable[[Part], Part | Iterable[Part] | None] | None:
+        """A step for the parts of this call's answer, in both modes; None for none."""
+        return None
+
+    async def on_end(self, outcome: Outcome, context: MiddlewareContext) -> None:
+        """Called exactly once for each passage, whatever happened. May be a plain def."""
+
+    async def startup(self) -> None:
+        """Called once, before the first call or by ``async with factory``."""
+
+    async def aclose(self) -> None:
+        """Called when ``async with factory`` ends."""
+
+
+def _as_dict(config: Any) -> dict[str, Any]:
+    if config is None:
+        return {}
+    if hasattr(config, "model_dump"):
+        return dict(config.model_dump(exclude_unset=True))
+    if isinstance(config, dict):
+        return config
+    raise ConfigError(f"a config is a mapping or a Config model, not {type(config).__name__}", key="config")
+
+
+def middleware(
+    id: str,
+    *,
+    transform_params: Any = None,
+    wrap_generate: Any = None,
+    wrap_stream: Any = None,
+    transform_parts: Any = None,
+    on_end: Any = None,
+    **metadata: Any,
+) -> Middleware:
+    """A middleware from functions; further keywords are those of `MiddlewareMetadata`.
+
+    >>> cool = middleware("cool", transform_params=lambda params, context: {**params, "temperature": 0.0})
+    """
+    made = Middleware()
+    try:
+        made.metadata = MiddlewareMetadata(id=id, **metadata)  # type: ignore[misc]  # documented: "or on the instance"
+    except TypeError as error:
+        raise ConfigError(f"middleware {id!r}: {error}", key="metadata") from None
+    hooks = (transform_params, wrap_generate, wrap_stream, transform_parts, on_end)
+    for name, hook in zip(_HOOK_ARGUMENTS, hooks, strict=True):
+        if hook is not None:
+            setattr(made, name, hook)
+    return made
+
+
+class Hooks(NamedTuple):
+    """The hooks that a middleware really has; None for the others."""
+
+    transform_params: Callable[..., Any] | None
+    wrap_generate: Callable[..., Any] | None
+    wrap_stream: Callable[..., Any] | None
+    transform_parts: Callable[..., Any] | None
+    on_end: Callable[..., Any] | None
+
+
+def overrides(middleware: Middleware, name: str) -> bool:
+    """Whether this middleware has its own `name`, on its class or on the instance."""
+    own = getattr(middleware, name)
+    return getattr(own, "__func__", own) is not getattr(Middleware, name)
+
+
+def hooks_of(middleware: Middleware) -> Hooks:
+    """The overridden hooks of a middleware, checked for their signatures.
+
+    Raises RegistrationError, naming middleware and hook, where a hook cannot be called as the contract says.
+    """
+    found: dict[str, Callable[..., Any] | None] = dict.fromkeys(_HOOK_ARGUMENTS)
+    for name in _HOOK_ARGUMENTS:
+        if overrides(middleware, name):
+            found[name] = getattr(middleware, name)
+            check_signature(found[name], name, _HOOK_ARGUMENTS[name], _id_of(middleware))
+    return Hooks(**found)
+
+
+def check_class(cls: type[Middleware]) -> None:
+    """Check the hook signatures of a class before any instance of it exists; errors as `hooks_of`."""
+    for name, arguments in _HOOK_ARGUMENTS.items():
+        hook = inspect.getattr_static(cls, name)
+        if inspect.isfunction(hook) and hook is not getattr(Middleware, name):
+            check_signature(hook, name, arguments + 1, _id_of(cls))
+
+
+def check_signature(hook: Any, name: str, arguments: int, id: str) -> None:
+    if not callable(hook):
+        raise RegistrationError(f"middleware {id!r}: {name} is not callable but {type(hook).__name__}")
+    try:
+        signature = inspect.signature(hook)
+    except (TypeError, ValueError):
+        return  # a builtin without a signature: the call will tell
+    try:
+        signature.bind(*(None,) * arguments)
+    except TypeError:
+        wanted = {2: "(params, context)", 3: f"(do_{name.removeprefix('wrap_')}, params, context)"}
+        form = "(outcome, context)" if name == "on_end" else wanted[_HOOK_ARGUMENTS[name]]
+        raise RegistrationError(
+            f"middleware {id!r}: {name}{signature} has a wrong signature; it is called positionally as {name}{form}"
+        ) from None
+
+
+def _id_of(middleware: Any) -> str:
+    metadata = getattr(middleware, "metadata", None)
+    return metadata.id if isinstance(metadata, MiddlewareMetadata) else getattr(middleware, "__name__", "?")

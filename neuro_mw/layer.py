@@ -1,0 +1,154 @@
+"""A layer: a middleware bound into a chain, with its config, conditions and stats."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from threading import Lock
+from time import monotonic
+from traceback import extract_tb
+from typing import Any
+
+from .conditions import NO_CONDITIONS, Conditions
+from .contract import Hooks, Middleware, MiddlewareMetadata, hooks_of, overrides
+from .stats import LayerStats
+from .types import Mode, OnError
+
+logger = logging.getLogger("neuro_mw")
+_LOG_EVERY_S = 60.0
+
+
+class Instance:
+    """One live middleware: what all chains with the same (id, effective config) share, stats and life included."""
+
+    def __init__(self, middleware: Middleware, *, origin: str = "instance") -> None:
+        self.middleware, self.origin = middleware, origin
+        self.hooks: Hooks = hooks_of(middleware)
+        self.stats = LayerStats()
+        self.needs_startup = overrides(middleware, "startup")
+        self._lock = Lock()
+        self._started: Future[None] | None = None
+        self.logged: dict[str, float] = {}
+
+    async def start(self) -> None:
+        """Run `startup` once, however many calls come first at once; a failed one is tried again by the next call."""
+        with self._lock:
+            started, mine = self._started, False
+            if started is None:
+                started, mine = Future(), True
+                self._started = started
+        if not mine:
+            await asyncio.shield(asyncio.wrap_future(started))
+            return
+        try:
+            await self.middleware.startup()
+        except BaseException as error:
+            with self._lock:
+                self._started = None
+            started.set_exception(error if isinstance(error, Exception) else RuntimeError("startup was interrupted"))
+            raise
+        started.set_result(None)
+        self.needs_startup = False
+
+    async def aclose(self) -> None:
+        """Run `aclose` if the instance was started or never needed to be."""
+        with self._lock:
+            self._started = None
+            self.needs_startup = overrides(self.middleware, "startup")
+        await self.middleware.aclose()
+
+
+@dataclass(slots=True, eq=False)
+class Layer:
+    """A middleware's place in a chain. ``config`` is its effective config as plain data."""
+
+    id: str
+    instance: Instance
+    priority: int
+    config: dict[str, Any]
+    conditions: Conditions = NO_CONDITIONS
+    on_error: OnError = "raise"
+    timeout_s: float | None = None
+    metadata: MiddlewareMetadata = MiddlewareMetadata(id="layer")
+
+    @property
+    def middleware(self) -> Middleware:
+        """The live instance."""
+        return self.instance.middleware
+
+    @property
+    def hooks(self) -> Hooks:
+        """The hooks it really has."""
+        return self.instance.hooks
+
+    @property
+    def stats(self) -> LayerStats:
+        """Its recorder."""
+        return self.instance.stats
+
+    @property
+    def is_guard(self) -> bool:
+        """Whether its failure must never let anything pass."""
+        return self.metadata.kind == "guard"
+
+    def has_hooks(self) -> bool:
+        """Whether there is anything to run at all."""
+        return any(hook is not None for hook in self.hooks)
+
+    def effective_config(self) -> dict[str, Any]:
+        """The config in force, defaults included, as plain data."""
+        own = self.middleware.config
+        return dict(own.model_dump()) if hasattr(own, "model_dump") else dict(self.config)
+
+    def wraps(self) -> bool:
+        """Whether it stands between the answer and its parts (one wrap hook serves both modes)."""
+        return self.hooks.wrap_generate is not None or self.hooks.wrap_stream is not None
+
+    def only_hook(self, mode: Mode) -> str | None:
+        """The name of its hook where it has just one in this mode."""
+        names = self._hook_names(mode)
+        return names[0] if len(names) == 1 else None
+
+    def without_custom(self) -> Layer:
+        """This layer, its custom condition decided."""
+        if self.conditions.custom is None:
+            return self
+        return replace(self, conditions=Conditions(modes=self.conditions.modes))
+
+    def buffers(self, mode: Mode) -> bool:
+        """Whether it needs the whole answer before a stream can go on."""
+        return mode == "stream" and self.hooks.wrap_stream is None and self.hooks.wrap_generate is not None
+
+    def hooks_by_mode(self, mode: Mode) -> list[str]:
+        """The hooks that run in a mode, as `explain` shows them."""
+        names = self._hook_names(mode)
+        if self.buffers(mode):
+            names[names.index("wrap_generate")] = "wrap_generate (buffers the stream)"
+        return names
+
+    def _hook_names(self, mode: Mode) -> list[str]:
+        names = [name for name, hook in self.hooks._asdict().items() if hook is not None]
+        if self.hooks.wrap_generate is not None and self.hooks.wrap_stream is not None:
+            names.remove("wrap_stream" if mode == "generate" else "wrap_generate")
+        return names
+
+    def log_skipped(self, error: BaseException, hook: str, provider: str, model: str) -> None:
+        """Say, at most once a minute for each hook, that a failure was skipped. The error's text stays out."""
+        now = monotonic()
+        if now - self.instance.logged.get(hook, -_LOG_EVERY_S) < _LOG_EVERY_S:
+            return
+        self.instance.logged[hook] = now
+        frames = extract_tb(error.__traceback__)
+        where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+        logger.warning(
+            "middleware '%s' failed in %s (%s%s) for %s/%s and was skipped",
+            self.id, hook, type(error).__name__, where, provider, model,
+        )  # fmt: skip
+
+    def log_once(self, what: str, message: str) -> None:
+        """Say something once in the life of this layer."""
+        if what not in self.instance.logged:
+            self.instance.logged[what] = float("inf")
+            logger.warning(message)

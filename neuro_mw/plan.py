@@ -1,0 +1,139 @@
+"""A plan: which middlewares are on under one set of options, a snapshot from which chains are made."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .chain import Chain, Router
+from .chain.routing import Resolve, SplitModel
+from .context import MiddlewareContext
+from .explain import ChainPlan, PlanEntry
+from .frozen import freeze
+from .layer import Layer
+from .stats import MiddlewareChainStats, MiddlewareExecutionResult, aggregate
+from .types import LanguageModel
+
+_CACHED_CHAINS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """A registered middleware that is not on."""
+
+    id: str
+    priority: int
+    origin: str
+    reason: str
+
+
+class Plan:
+    """The layers that are on, whatever the provider and model, and why the others are not."""
+
+    def __init__(
+        self,
+        layers: list[Layer],
+        why_on: Mapping[str, str],
+        off: list[Off],
+        *,
+        split_model: SplitModel,
+        resolve: Resolve,
+    ) -> None:
+        self.layers, self.why_on, self.off = layers, why_on, off
+        self._split_model, self._resolve = split_model, resolve
+        self._bound: OrderedDict[Any, Bound] = OrderedDict()
+
+    def layers_for(
+        self, provider: str, model: str, options: Mapping[str, Any]
+    ) -> tuple[list[Layer], dict[str, str]]:
+        """The layers that apply there, and why each of the others does not."""
+        applied, left_out = [], {one.id: one.reason for one in self.off}
+        for layer in self.layers:
+            reason = layer.conditions.refusal(provider, model, options)
+            if reason is None:
+                applied.append(layer)
+            else:
+                left_out[layer.id] = reason
+        return applied, left_out
+
+    def may_guard(self) -> bool:
+        """Whether a guard is on that another provider or model would bring in (rule 13)."""
+        return any(layer.is_guard for layer in self.layers)
+
+    def bind(self, model: LanguageModel, provider: str) -> Bound:
+        """This plan for one model object; kept, so that chains are built once."""
+        key = (id(model), provider)
+        bound = self._bound.get(key)
+        if bound is None:
+            bound = self._bound[key] = Bound(self, model, provider)
+            while len(self._bound) > _CACHED_CHAINS:
+                self._bound.popitem(last=False)
+        return bound
+
+    def router(self, model: LanguageModel, provider: str) -> Router:
+        """The way to other models from this one."""
+        return Router(
+            model, provider, layers_for=self.layers_for, split_model=self._split_model, resolve=self._resolve
+        )
+
+    def explain(self, context: MiddlewareContext) -> ChainPlan:
+        """Every registered middleware as seen from one context."""
+        entries = []
+        for layer in self.layers:
+            refusal = layer.conditions.refusal(context.provider, context.model, context.options)
+            reason = refusal or self.why_on[layer.id]
+            if refusal is None and layer.conditions.custom is not None:
+                reason += ", if its custom condition holds"
+            hooks = {mode: layer.hooks_by_mode(mode) for mode in ("generate", "stream") if layer.conditions.allows_mode(mode)}
+            entries.append(PlanEntry(layer.id, layer.priority, refusal is None, reason, hooks,
+                                     layer.instance.origin, layer.effective_config()))  # fmt: skip
+        entries += [PlanEntry(one.id, one.priority, False, one.reason, {}, one.origin, {}) for one in self.off]
+        return ChainPlan(context.provider, context.model, entries)
+
+    def stats(self, context: MiddlewareContext) -> MiddlewareChainStats:
+        """What the layers of one chain did so far."""
+        applied, left_out = self.layers_for(context.provider, context.model, context.options)
+        results: dict[str, MiddlewareExecutionResult] = {}
+        total = 0.0
+        for layer in applied:
+            stats = aggregate([layer.stats])
+            spent = stats.average_execution_time * stats.total_executions
+            last = layer.stats.last()
+            results[layer.id] = MiddlewareExecutionResult(
+                True, spent, last[-1].error if last else None, self.why_on[layer.id]
+            )
+            total += spent
+        for id, reason in left_out.items():
+            results[id] = MiddlewareExecutionResult(False, 0.0, None, reason)
+        return MiddlewareChainStats(len(self.layers) + len(self.off), len(applied), total, results)
+
+
+class Bound:
+    """A plan bound to a model object: its chains by model id and options."""
+
+    def __init__(self, plan: Plan, model: LanguageModel, provider: str) -> None:
+        self.plan, self.model = plan, model
+        self.router = plan.router(model, provider)
+        self._chains: OrderedDict[Any, Chain] = OrderedDict()
+
+    def chain(self, context: MiddlewareContext) -> Chain:
+        """The compiled chain for a context's provider, model and options."""
+        key = (context.provider, context.model, freeze(context.options))
+        chain = self._chains.get(key)
+        if chain is None:
+            layers, left_out = self.plan.layers_for(context.provider, context.model, context.options)
+            chain = Chain(layers, self.model, context.provider, context.model, self.router, left_out=left_out)
+            self._chains[key] = chain
+            while len(self._chains) > _CACHED_CHAINS:
+                self._chains.popitem(last=False)
+        return chain
+
+    def stats(self, context: MiddlewareContext) -> MiddlewareChainStats:
+        """See `Plan.stats`."""
+        return self.plan.stats(context)
+
+    def explain(self, context: MiddlewareContext) -> ChainPlan:
+        """See `Plan.explain`."""
+        return self.plan.explain(context)

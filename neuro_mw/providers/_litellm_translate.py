@@ -1,0 +1,171 @@
+"""What litellm answers in the words of `neuro_mw.types`; whole answers here, chunks in `_litellm_chunks`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from neuro_mw.types import (
+    FinishReason,
+    Response,
+    ToolCall,
+    Usage,
+)
+
+TOP = frozenset({"id", "created", "model", "object", "choices", "usage"})
+CHOICE = frozenset({"index", "delta", "message", "finish_reason"})
+MESSAGE = frozenset({"role", "content", "tool_calls", "function_call", "reasoning_content", "reasoning"})
+_CALL = frozenset({"index", "id", "function", "custom"})
+_USAGE = frozenset(
+    {
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "prompt_cache_hit_tokens",
+        "cached_tokens",
+        "cache_creation_tokens",
+        "cache_write_tokens",
+        "reasoning_tokens",
+        "text_tokens",  # litellm's own subtraction
+    }
+)
+_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "complete": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "refusal": "content_filter",
+    "error": "error",
+    "network_error": "error",
+}
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """A pydantic object of litellm or the SDK as a dict, without what is None."""
+    if isinstance(value, Mapping):
+        return {name: one for name, one in value.items() if one is not None}
+    # warnings: litellm stores shapes its own annotations do not foresee, and pydantic warns at each of them
+    dumped: dict[str, Any] = value.model_dump(exclude_none=True, warnings=False)
+    return dumped
+
+
+def response_of(answer: Any) -> Response:
+    """A whole answer of litellm."""
+    data = plain(answer)
+    choices = [plain(choice) for choice in data.get("choices") or ()]
+    choice = choices[0] if choices else {}
+    message = choice.get("message") or {}
+    calls = _calls(message)
+    fields = {**rest_of(data, TOP), **rest_of(choice, CHOICE), **rest_of(message, MESSAGE)}
+    if call_fields := {str(index): rest for index, _, rest in calls if rest}:
+        fields["tool_call_fields"] = call_fields
+    usage, usage_rest = usage_of(data.get("usage"))
+    if usage_rest:
+        fields["usage"] = usage_rest
+    if len(choices) > 1:
+        fields["choices"] = choices[1:]
+    text, reasoning = texts_of(message, fields)
+    return Response(
+        text=text,
+        reasoning=reasoning,
+        tool_calls=[call for _, call, _ in calls],
+        finish_reason=reason_of(choice.get("finish_reason"), fields.get("native_finish_reason"), bool(calls)),
+        usage=usage,
+        id=data.get("id"),
+        model=data.get("model"),
+        created=data.get("created"),
+        provider_fields=fields,
+    )
+
+
+def texts_of(message: dict[str, Any], fields: dict[str, Any]) -> tuple[str, str]:
+    text, reasoning = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
+    if text is not None and not isinstance(text, str):
+        fields["content"] = text  # a shape this vocabulary has no word for
+    if reasoning is not None and not isinstance(reasoning, str):
+        fields["reasoning"] = reasoning
+    return text if isinstance(text, str) else "", reasoning if isinstance(reasoning, str) else ""
+
+
+def _calls(message: dict[str, Any]) -> list[tuple[int, ToolCall, dict[str, Any]]]:
+    found = list(message.get("tool_calls") or ())
+    if message.get("function_call"):  # the older form of the API
+        found.append({"id": "", "function": message["function_call"]})
+    calls = []
+    for index, call in enumerate(found):
+        id, name, arguments, rest = call_of(call)
+        calls.append((index, ToolCall(id or "", name or "", arguments), rest))
+    return calls
+
+
+def call_of(call: dict[str, Any]) -> tuple[str | None, str | None, str, dict[str, Any]]:
+    function = call.get("function") or call.get("custom") or {}
+    rest = rest_of(call, _CALL)
+    if rest.get("type") == "function":
+        del rest["type"]
+    arguments = function.get("arguments") or function.get("input") or ""
+    return call.get("id") or None, function.get("name") or None, arguments, rest
+
+
+def rest_of(data: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    rest = {name: value for name, value in data.items() if name not in known and value is not None}
+    nested = rest.pop("provider_specific_fields", None)  # where litellm puts what it has no field for
+    for name, value in nested.items() if isinstance(nested, Mapping) else ():
+        if value is not None and name not in known:
+            rest.setdefault(name, value)
+    return rest
+
+
+def reason_of(given: str | None, native: str | None, has_calls: bool) -> FinishReason:
+    """Why an answer ended. litellm calls what it does not know "stop" and keeps the provider's word as `native`."""
+    if given is None:
+        return "error"
+    known = _REASONS.get((native or given).lower())
+    mapped = _REASONS.get(given.lower())
+    reason = known or (mapped if mapped and mapped != "stop" else "other")
+    # some providers, and litellm in one of its two modes, say "stop" after tool calls
+    return "tool_calls" if reason == "stop" and has_calls else reason
+
+
+def usage_of(data: Any) -> tuple[Usage, dict[str, Any]]:
+    """Token counts, and what the provider counted beyond them. litellm writes 0 where a provider said nothing."""
+    if data is None:
+        return Usage(), {}
+    data = plain(data)
+    asked = plain(data.get("prompt_tokens_details") or {})
+    said = plain(data.get("completion_tokens_details") or {})
+    rest = {
+        name: value for name, value in data.items() if name not in _USAGE and not name.endswith("_details") and value
+    }
+    for name in ("prompt_tokens_details", "completion_tokens_details"):
+        if details := {k: v for k, v in plain(data.get(name) or {}).items() if k not in _USAGE and v}:
+            rest[name] = details
+    if not data.get("prompt_tokens") and not data.get("completion_tokens"):
+        return Usage(), rest
+    return Usage(
+        input_tokens=data.get("prompt_tokens"),
+        output_tokens=data.get("completion_tokens"),
+        cache_read_tokens=_first(
+            asked.get("cached_tokens"), data.get("cache_read_input_tokens"), data.get("prompt_cache_hit_tokens")
+        ),
+        cache_write_tokens=_first(
+            data.get("cache_creation_input_tokens"), asked.get("cache_creation_tokens"), asked.get("cache_write_tokens")
+        ),
+        reasoning_tokens=said.get("reasoning_tokens"),
+    ), rest
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)

@@ -1,0 +1,84 @@
+"""The receipt of a call: what every layer did to it, without a word of its text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .stats import CHANGED_ANSWER, CHANGED_REQUEST, STATUS_NAMES
+
+if TYPE_CHECKING:
+    from .context import Call
+    from .types import Mode
+
+
+class ChainFacts(Protocol):
+    """What a receipt needs to know of a chain."""
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def left_out(self) -> Mapping[str, str]: ...
+    def reasons(self, mode: Mode) -> dict[str, str]: ...
+
+
+class Receipt:
+    """Proof of what ran. Built when it is read; it holds ids, decisions and times, never text.
+
+    ``request_id``, ``chain`` (a fingerprint of the chain's ids, versions and configs) and ``layers``: for each layer
+    its status ("completed", "short_circuited", "blocked", "failed", "cancelled", "skipped"), the reason where it was
+    skipped, ``changed_request``, ``changed_answer``, ``self_time`` (ms), ``failures_skipped`` and how often it ran.
+    """
+
+    __slots__ = ("_call", "_chain", "_layers", "_mode")
+
+    def __init__(self, call: Call, chain: ChainFacts, mode: Mode) -> None:
+        self._call, self._chain, self._mode = call, chain, mode
+        self._layers: dict[str, dict[str, Any]] | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The id of the call."""
+        return self._call.request_id
+
+    @property
+    def chain(self) -> str:
+        """The fingerprint of the chain that answered."""
+        return self._chain.fingerprint
+
+    @property
+    def layers(self) -> dict[str, dict[str, Any]]:
+        """What each layer did, by id, outermost first."""
+        if self._layers is None:
+            self._layers = self._build()
+        return self._layers
+
+    def _build(self) -> dict[str, dict[str, Any]]:
+        executed: dict[str, dict[str, Any]] = {}
+        for id, status, self_ns, _, _, _, skipped, _, changed, _, _ in self._call.executions:
+            layer = executed.setdefault(
+                id,
+                {"self_time": 0.0, "failures_skipped": 0, "changed_request": False, "changed_answer": False, "ran": 0},
+            )
+            layer["status"] = STATUS_NAMES[status]
+            layer["ran"] += 1
+            layer["self_time"] += self_ns / 1e6
+            layer["failures_skipped"] += skipped
+            layer["changed_request"] |= bool(changed & CHANGED_REQUEST)
+            layer["changed_answer"] |= bool(changed & CHANGED_ANSWER)
+        reasons = {**self._chain.left_out, **self._chain.reasons(self._mode), **self._call.left_out}
+        ids = dict.fromkeys((*self._chain.ids, *executed, *reasons))
+        return {
+            id: executed.get(id) or {"status": "skipped", "reason": reasons.get(id, "not reached"), "ran": 0}
+            for id in ids
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """This receipt as plain data."""
+        layers = [{"id": id, **layer} for id, layer in self.layers.items()]
+        return {"request_id": self.request_id, "chain": self.chain, "layers": layers}
+
+    def __repr__(self) -> str:
+        return f"Receipt({self.request_id!r}, chain={self.chain!r}, layers={list(self.layers)})"

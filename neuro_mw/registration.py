@@ -1,0 +1,186 @@
+"""One registered middleware: its metadata, where it came from, and its live instances by config."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any
+
+from .conditions import NO_CONDITIONS, Conditions
+from .config import deep_merge, load_dotted
+from .errors import ConfigError, RegistrationError
+from .frozen import freeze
+from .layer import Instance, Layer
+from .contract import CONTRACT, Middleware, MiddlewareMetadata, check_class, check_id
+
+
+class Registration:
+    """A middleware as it was registered; instances are built at the first need, one for each effective config."""
+
+    def __init__(self, id: str, metadata: MiddlewareMetadata, make: Any, given: Middleware | None, origin: str) -> None:
+        self.id, self.metadata, self.make, self.given, self.origin = id, metadata, make, given, origin
+        self.default_enabled = False
+        self.global_config: dict[str, Any] = {}
+        self.priority = metadata.priority
+        self.used: str | None = None
+        self._lock = Lock()
+        self._instances: dict[Any, Instance] = {}
+
+    @classmethod
+    def of(cls, middleware: Any, *, id: str | None, origin: str) -> Registration:
+        """A registration of a class, an instance or a callable that makes an instance."""
+        if isinstance(middleware, type):
+            if not issubclass(middleware, Middleware):
+                raise RegistrationError(f"{middleware.__name__} is no Middleware: derive it from neuro_mw.Middleware")
+            metadata = _metadata_of(middleware, middleware.__name__)
+            check_class(middleware)
+            return cls(id or metadata.id, _under(metadata, id), middleware, None, origin)
+        if isinstance(middleware, Middleware):
+            metadata = _metadata_of(middleware, type(middleware).__name__)
+            made = cls(id or metadata.id, _under(metadata, id), None, middleware, origin)
+            made._instances[None] = Instance(middleware, origin=origin)
+            return made
+        if callable(middleware):
+            return cls._of_callable(middleware, id, origin)
+        raise RegistrationError(
+            f"cannot register {type(middleware).__name__}: give a Middleware class, an instance, or a callable that "
+            "returns one"
+        )
+
+    @classmethod
+    def _of_callable(cls, make: Any, id: str | None, origin: str) -> Registration:
+        name = getattr(make, "__name__", type(make).__name__)
+        try:
+            first = _call(make, {})
+        except Exception as error:
+            raise RegistrationError(f"{name}() failed: {type(error).__name__}; it must build without a config") from error
+        if not isinstance(first, Middleware):
+            raise RegistrationError(f"{name}() returned {type(first).__name__}, not a Middleware")
+        metadata = _metadata_of(first, name)
+        made = cls(id or metadata.id, _under(metadata, id), make, None, origin)
+        made._instances[freeze({})] = Instance(first, origin=origin)
+        return made
+
+    def derived(self, id: str) -> Registration:
+        """The same class under another id."""
+        made = Registration(id, _under(self.metadata, id), self.make, None, self.origin)
+        made.global_config, made.priority, made.used = self.global_config, self.priority, self.id
+        return made
+
+    # --- instances -----------------------------------------------------------------------------------------------
+
+    def instances(self) -> list[Instance]:
+        """The live instances."""
+        with self._lock:
+            return list(self._instances.values())
+
+    def instance_for(self, config: Mapping[str, Any]) -> Instance:
+        """The live instance for own options on top of ``global_config``, built at the first need."""
+        effective = deep_merge(self.global_config, config)
+        with self._lock:
+            if self.given is not None:
+                self._check_given(effective)
+                return self._instances[None]
+            key = freeze(effective)
+            instance = self._instances.get(key)
+            if instance is None:
+                instance = self._instances[key] = Instance(self._build(effective), origin=self.origin)
+            return instance
+
+    def check_config(self, config: Mapping[str, Any], *, key: str) -> None:
+        """Raise ConfigError where these own options do not fit; nothing is kept."""
+        if self.given is not None:
+            self._check_given(config)
+        else:
+            self._build(deep_merge(config))
+
+    def _check_given(self, config: Mapping[str, Any]) -> None:
+        own = getattr(self.given, "config", None)
+        values = own.model_dump() if hasattr(own, "model_dump") else own if isinstance(own, Mapping) else {}
+        for name, value in config.items():
+            if name not in values or values[name] != value:
+                raise ConfigError(
+                    "it was given as an instance, which is never rebuilt; its config cannot be changed here",
+                    key=f"middleware.{self.id}.config.{name}", expected="the instance's own config, or a class",
+                )  # fmt: skip
+
+    def _build(self, config: dict[str, Any]) -> Middleware:
+        try:
+            made = _call(self.make, config)
+        except ConfigError as error:
+            if self.id != self.metadata_id and error.key:
+                error.key = error.key.replace(f"middleware.{self.metadata_id}.", f"middleware.{self.id}.", 1)
+            raise
+        except Exception as error:
+            raise ConfigError(f"it cannot be built: {type(error).__name__}: {error}", key=f"middleware.{self.id}.config") from error
+        if not isinstance(made, Middleware):
+            raise ConfigError(f"its factory returned {type(made).__name__}, no Middleware", key=f"middleware.{self.id}")
+        return made
+
+    @property
+    def metadata_id(self) -> str:
+        """The id that the class itself gives."""
+        return str(getattr(getattr(self.make, "metadata", None), "id", self.id))
+
+    # --- layers --------------------------------------------------------------------------------------------------
+
+    def layer(self, entry: Mapping[str, Any]) -> Layer:
+        """The layer for one entry of a middleware config."""
+        config = deep_merge(self.global_config, entry.get("config") or {})
+        instance = self.instance_for(entry.get("config") or {})
+        priority = entry.get("priority")
+        on_error = entry.get("on_error") or self.metadata.on_error
+        if on_error is None:
+            on_error = "skip" if self.metadata.kind == "observer" else "raise"
+        return Layer(
+            self.id, instance, self.priority if priority is None else priority, config,
+            _conditions(self.id, entry.get("conditions")), on_error, entry.get("timeout_s"), self.metadata,
+        )  # fmt: skip
+
+
+def _metadata_of(middleware: Any, name: str) -> MiddlewareMetadata:
+    metadata = getattr(middleware, "metadata", None)
+    if not isinstance(metadata, MiddlewareMetadata):
+        raise RegistrationError(f"{name} has no metadata: set metadata = MiddlewareMetadata(id=...) on it")
+    _check_contract(metadata)
+    return metadata
+
+
+def _check_contract(metadata: MiddlewareMetadata) -> None:
+    major, _, minor = str(metadata.contract).partition(".")
+    offered = f"{CONTRACT[0]}.{CONTRACT[1]}"
+    supported = major.isdigit() and int(major) == CONTRACT[0] and (not minor or (minor.isdigit() and int(minor) <= CONTRACT[1]))
+    if not supported:
+        raise RegistrationError(
+            f"middleware {metadata.id!r} wants contract {metadata.contract}, this neuro-mw offers {offered}: "
+            "install a version of one of them that fits the other"
+        )
+
+
+def _under(metadata: MiddlewareMetadata, id: str | None) -> MiddlewareMetadata:
+    if id is not None:
+        check_id(id)
+    return metadata
+
+
+def _call(make: Any, config: Mapping[str, Any]) -> Any:
+    """Make an instance; a factory callable may take the config, or nothing."""
+    if isinstance(make, type):
+        return make(config) if config else make()
+    takes = [one for one in inspect.signature(make).parameters.values()
+             if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD, one.VAR_POSITIONAL)]  # fmt: skip
+    if takes:
+        return make(dict(config))
+    if config:
+        raise ConfigError("this middleware's factory takes no config", key=f"config.{min(config)}")
+    return make()
+
+
+def _conditions(id: str, data: Mapping[str, Any] | None) -> Conditions:
+    if not data:
+        return NO_CONDITIONS
+    custom = data.get("custom")
+    if isinstance(custom, str):
+        custom = load_dotted(custom, key=f"middleware.{id}.conditions.custom")
+    return Conditions(**{**data, "custom": custom})

@@ -1,0 +1,194 @@
+"""The registry: which middlewares there are, their live instances, their order, their stats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .config import deep_merge, entries_of
+from .errors import ConfigError, DuplicateMiddleware, nearest
+from .contract import Middleware, check_id
+from .order import sort_layers
+from .registration import Registration
+from .stats import MiddlewareExecutionResult, MiddlewareStats, aggregate
+
+if TYPE_CHECKING:
+    from .context import MiddlewareContext
+    from .layer import Layer
+
+
+class MiddlewareRegistry:
+    """Middlewares by id, sorted by priority; ties in the order of registration.
+
+    >>> registry = MiddlewareRegistry()
+    >>> from neuro_mw import middleware
+    >>> registry.register(middleware("cool", priority=5))
+    >>> registry.get_sorted_ids()
+    ['cool']
+    """
+
+    def __init__(self) -> None:
+        self._registrations: dict[str, Registration] = {}
+        self._configs: Mapping[str, Mapping[str, Any]] = {}
+        self.version = 0
+        """Counts the changes, so that what was built from an older state can be told."""
+
+    # --- registering ---------------------------------------------------------------------------------------------
+
+    def register(
+        self,
+        middleware: Any,
+        *,
+        id: str | None = None,
+        replace: bool = False,
+        default_enabled: bool | None = None,
+        global_config: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+    ) -> None:
+        """Add a middleware: a class, an instance, or a callable that makes one.
+
+        ``global_config`` are own options that every chain starts from. Raises DuplicateMiddleware if the id is taken
+        and `replace` is not set, RegistrationError where metadata or hooks are not as the contract says; then nothing
+        was registered.
+        """
+        self.add(
+            middleware, id=id, replace=replace, default_enabled=default_enabled, global_config=global_config,
+            priority=priority, origin="instance", trusted=True,
+        )  # fmt: skip
+
+    def add(
+        self,
+        middleware: Any,
+        *,
+        origin: str,
+        trusted: bool,
+        id: str | None = None,
+        replace: bool = False,
+        default_enabled: bool | None = None,
+        global_config: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+    ) -> Registration:
+        """`register` with the origin; of what is not `trusted` (a plugin), ``default_enabled`` counts for nothing."""
+        made = Registration.of(middleware, id=id, origin=origin)
+        if made.id in self._registrations and not replace:
+            raise DuplicateMiddleware(made.id)
+        enabled = made.metadata.default_enabled if default_enabled is None else default_enabled
+        made.default_enabled = bool(enabled) and trusted
+        made.global_config = dict(global_config or {})
+        made.priority = made.metadata.priority if priority is None else priority
+        if made.global_config:
+            made.check_config(made.global_config, key=f"global_config of {made.id!r}")
+        self._registrations[made.id] = made
+        self.version += 1
+        return made
+
+    def derive(self, id: str, use: str) -> None:
+        """Register a second id for a class that is known under another one."""
+        known = self._registrations.get(id)
+        if known is not None:
+            if known.used != use:
+                raise ConfigError(f"the id is taken, it cannot use {use!r}", key=f"middleware.{id}.use")
+            return
+        source = self.lookup(use, key=f"middleware.{id}.use")
+        if source.given is not None:
+            raise ConfigError(f"{use!r} is an instance, which cannot be built again", key=f"middleware.{id}.use")
+        check_id(id)
+        self._registrations[id] = source.derived(id)
+        self.version += 1
+
+    def unregister(self, id: str) -> bool:
+        """Remove a middleware; False where there was none. Models that were wrapped before keep theirs."""
+        self.version += 1
+        return self._registrations.pop(id, None) is not None
+
+    def clear(self) -> None:
+        """Remove all."""
+        self._registrations.clear()
+        self.version += 1
+
+    # --- asking --------------------------------------------------------------------------------------------------
+
+    def lookup(self, id: str, *, key: str) -> Registration:
+        """The registration of an id; ConfigError with the nearest known id where there is none."""
+        found = self._registrations.get(id)
+        if found is None:
+            raise ConfigError(f"no middleware {id!r}", key=key, nearest=nearest(str(id), self._registrations))
+        return found
+
+    def get(self, id: str) -> Middleware | None:
+        """The live instance of an id (the one that the factory's config gives), None where there is no such id."""
+        found = self._registrations.get(id)
+        return None if found is None else found.instance_for(self._configs.get(id) or {}).middleware
+
+    def list(self) -> list[Middleware]:
+        """The live instances of all ids, in chain order."""
+        found = [self.get(id) for id in self.get_sorted_ids()]
+        return [one for one in found if one is not None]
+
+    def registrations(self) -> list[Registration]:
+        """All registrations, in chain order."""
+        return sort_layers(list(self._registrations.values()))
+
+    def get_sorted_ids(self) -> list[str]:
+        """All ids, in chain order: the outermost first."""
+        return [one.id for one in self.registrations()]
+
+    def has(self, id: str) -> bool:
+        """Whether there is such an id."""
+        return id in self._registrations
+
+    def size(self) -> int:
+        """How many there are."""
+        return len(self._registrations)
+
+    __len__ = size
+    __contains__ = has
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.get_sorted_ids())
+
+    # --- chains --------------------------------------------------------------------------------------------------
+
+    def configure(self, configs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Set the configs by which `get` finds its instances (the factory does)."""
+        self._configs = configs
+
+    def layers(self, entries: Mapping[str, Mapping[str, Any]]) -> list[Layer]:
+        """The layers of these entries (id -> entry), in chain order, with their live instances."""
+        layers = [self.lookup(id, key=f"middleware.{id}").layer(entry) for id, entry in entries.items()]
+        order = {id: index for index, id in enumerate(self._registrations)}
+        layers.sort(key=lambda layer: order[layer.id])
+        return sort_layers(layers)
+
+    def build_chain(self, context: MiddlewareContext, config: Mapping[str, Any] | None = None) -> list[Layer]:
+        """The layers that apply to a context: what `config` has and does not disable, and what is enabled by default.
+
+        ``custom`` conditions are not decided here but for each call.
+        """
+        entries = {id: {} for id, one in self._registrations.items() if one.default_enabled}
+        entries = deep_merge(entries, entries_of(config))
+        on = {id: entry for id, entry in entries.items() if entry.get("enabled", True)}
+        for id in entries:
+            self.lookup(id, key=f"middleware.{id}")
+        return [layer for layer in self.layers(on)
+                if layer.conditions.refusal(context.provider, context.model, context.options) is None]  # fmt: skip
+
+    # --- stats ---------------------------------------------------------------------------------------------------
+
+    def get_execution_stats(self, id: str) -> list[MiddlewareExecutionResult]:
+        """Copies of the last 100 executions of an id, oldest first; empty where there were none."""
+        found = self._registrations.get(id)
+        results = [result for one in found.instances() for result in one.stats.last()] if found else []
+        return results[-100:]
+
+    def get_aggregated_stats(self) -> dict[str, MiddlewareStats]:
+        """All executions of every id that has any, since start or `clear_stats`."""
+        stats = {id: aggregate(live.stats for live in one.instances()) for id, one in self._registrations.items()}
+        return {id: one for id, one in stats.items() if one.total_executions}
+
+    def clear_stats(self, id: str | None = None) -> None:
+        """Forget the executions of an id, or of all."""
+        for one in self._registrations.values():
+            if id is None or one.id == id:
+                for live in one.instances():
+                    live.stats.clear()

@@ -1,0 +1,27 @@
+"""Doubles for tests, each loaded when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .openai_wire import Reply
+    from .stub_openai import StubOpenAI
+
+_WHERE = {
+    "Reply": ".openai_wire",
+    "StubOpenAI": ".stub_openai",
+}
+
+__all__ = ["Reply", "StubOpenAI"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
