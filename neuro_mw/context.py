@@ -13,6 +13,7 @@ from .types import Attempt, Mode, Params, Session
 
 _next = count(1).__next__
 _process = os.urandom(6).hex()
+_new = object.__new__
 
 
 def _reseed() -> None:
@@ -35,18 +36,28 @@ class CallMetadata:
 class Call:
     """What all contexts of one call have in common, also over retries and fallbacks."""
 
-    __slots__ = ("attempts", "block_seen", "executions", "left_out", "number", "process", "provider", "sent", "shared", "timestamp")
+    sent: Params | None = None
+    block_seen = False
+    _shared: dict[str, Any] | None = None
+    _left_out: dict[str, str] | None = None
 
     def __init__(self, provider: str) -> None:
-        self.provider = provider
-        self.timestamp = time()
-        self.process, self.number = _process, _next()
-        self.shared: dict[str, Any] = {}
+        self.provider, self.timestamp, self.process, self.number = provider, time(), _process, _next()
         self.attempts: list[Attempt] = []
-        self.sent: Params | None = None
         self.executions: list[tuple[Any, ...]] = []
-        self.left_out: dict[str, str] = {}
-        self.block_seen = False
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        if self._shared is None:
+            self._shared = {}
+        return self._shared
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Why layers were left out of this very call, by id."""
+        if self._left_out is None:
+            self._left_out = {}
+        return self._left_out
 
     @property
     def request_id(self) -> str:
@@ -64,7 +75,7 @@ class MiddlewareContext:
     ('u1', True)
     """
 
-    __slots__ = ("_call", "_metadata", "_state", "mode", "model", "options", "provider", "session")
+    __slots__ = ("_call", "_executions", "_metadata", "_state", "mode", "model", "options", "provider", "session")
 
     def __init__(
         self,
@@ -82,6 +93,7 @@ class MiddlewareContext:
         self._state: dict[int, dict[str, Any]] | None = None
         self._metadata: CallMetadata | None = None
         self._call = Call(provider)
+        self._executions = self._call.executions
 
     @property
     def metadata(self) -> CallMetadata:
@@ -118,14 +130,21 @@ class MiddlewareContext:
 
     def for_call(self, mode: Mode) -> MiddlewareContext:
         """A fresh context for one call, made from this one."""
-        return MiddlewareContext(self.provider, self.model, self.options, self.session, mode=mode)
+        fresh = _new(MiddlewareContext)
+        fresh.provider, fresh.model, fresh.session, fresh.mode = self.provider, self.model, self.session, mode
+        fresh.options = self.options.copy()
+        fresh._state = fresh._metadata = None
+        fresh._call = call = Call(self.provider)
+        fresh._executions = call.executions
+        return fresh
 
     def fork(self, provider: str | None = None, model: str | None = None) -> MiddlewareContext:
         """The context of a further inward call: fresh state, all else shared."""
-        fork = MiddlewareContext.__new__(MiddlewareContext)
+        fork = _new(MiddlewareContext)
         fork.provider, fork.model = provider or self.provider, model or self.model
         fork.options, fork.session, fork.mode = self.options, self.session, self.mode
         fork._state, fork._metadata, fork._call = None, self._metadata, self._call
+        fork._executions = self._executions
         return fork
 
     def __repr__(self) -> str:

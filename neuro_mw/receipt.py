@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .stats import CHANGED_ANSWER, CHANGED_REQUEST, STATUS_NAMES
+from .stats import CHANGED_ANSWER, CHANGED_REQUEST, NO_EXTRA, STATUS_NAMES
 
 if TYPE_CHECKING:
     from .context import Call
@@ -57,11 +57,12 @@ class Receipt:
 
     def _build(self) -> dict[str, dict[str, Any]]:
         executed: dict[str, dict[str, Any]] = {}
-        for id, status, self_ns, _, _, _, skipped, _, changed, _, _ in self._call.executions:
+        for id, status, self_ns, _, _, _, extra in self._call.executions:
             layer = executed.setdefault(
                 id,
                 {"self_time": 0.0, "failures_skipped": 0, "changed_request": False, "changed_answer": False, "ran": 0},
             )
+            _, _, skipped, changed, _ = extra or NO_EXTRA
             layer["status"] = STATUS_NAMES[status]
             layer["ran"] += 1
             layer["self_time"] += self_ns / 1e6

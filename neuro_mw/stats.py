@@ -1,6 +1,6 @@
 """Execution stats: one record for each passage through a layer, exact under threads, in constant memory.
 
-A record is a plain tuple (the cheapest thing that can be kept); it is appended to a deque, which is atomic, and folded
+A record is a plain tuple (the cheapest thing that can be kept); it is appended to a list, which is atomic, and folded
 into the aggregates in batches, so that the path of a call pays for an append only. Times are kept in nanoseconds and
 percentiles come from a histogram with 16 linear steps in each power of two (the scheme of HdrHistogram), which bounds
 their error to 1/32.
@@ -8,6 +8,7 @@ their error to 1/32.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -19,21 +20,25 @@ COMPLETED, SHORT_CIRCUITED, BLOCKED_INSIDE, BLOCKED, FAILED, INNER_ERROR, CANCEL
 STATUS_NAMES = ("completed", "short_circuited", "blocked", "blocked", "failed", "failed", "cancelled")
 CHANGED_REQUEST, CHANGED_ANSWER = 1, 2
 
+Extra = tuple[
+    int,  # parts let go
+    int,  # most characters held back
+    int,  # failures skipped
+    int,  # CHANGED_* bits
+    str | None,  # type of the error that left
+]
 Record = tuple[
     str,  # layer id
     int,  # status
     int,  # self time, ns
     int,  # total time, ns
-    int,  # parts let go
-    int,  # most characters held back
-    int,  # failures skipped
     str,  # model
-    int,  # CHANGED_* bits
-    str | None,  # type of the error that left
     Any,  # the only hook's name, or ((hook, ns), ...)
+    Extra | None,  # None where all of it would be zero
 ]
+NO_EXTRA: Extra = (0, 0, 0, 0, None)
 
-_FOLD_AT = 256
+FOLD_AT = 1024
 _KEPT = 100
 _MODELS = 64
 
@@ -102,19 +107,24 @@ def bucket_of(ns: int) -> int:
     return (shift << 4) + (ns >> shift)
 
 
+def start_of(bucket: int) -> int:
+    """The smallest time in a bucket, in ns."""
+    if bucket < 32:
+        return bucket
+    shift = (bucket >> 4) - 1
+    return (bucket - (shift << 4)) << shift
+
+
 def middle_of(bucket: int) -> float:
     """The time in the middle of a bucket, in ns."""
-    if bucket < 32:
-        return float(bucket)
-    shift = (bucket >> 4) - 1
-    return ((bucket - (shift << 4)) + 0.5) * (1 << shift)
+    return float(bucket) if bucket < 32 else (start_of(bucket) + start_of(bucket + 1)) / 2
 
 
 class LayerStats:
     """The recorder of one live middleware instance."""
 
     def __init__(self) -> None:
-        self._buffer: deque[Record] = deque()
+        self.buffer: list[Record] = []
         self._fold_lock = Lock()
         self._reset()
 
@@ -127,43 +137,60 @@ class LayerStats:
         self._self_ns = self._total_ns = self._parts = self._skipped = self._held = 0
 
     def record(self, record: Record) -> None:
-        """Take one execution. Safe from any thread, and from a finalizer."""
-        buffer = self._buffer
-        buffer.append(record)
-        if len(buffer) >= _FOLD_AT and self._fold_lock.acquire(blocking=False):
+        """Take one execution. Safe from any thread, and from a finalizer.
+
+        The path of a call does the same by hand: append to `buffer` (which is atomic), `fold` past FOLD_AT.
+        """
+        self.buffer.append(record)
+        if len(self.buffer) >= FOLD_AT:
+            self.fold()
+
+    def fold(self) -> None:
+        """Take the buffer into the aggregates, unless another thread is at it."""
+        if self._fold_lock.acquire(blocking=False):
             try:
                 self._fold()
             finally:
                 self._fold_lock.release()
 
     def _fold(self) -> None:
-        batch: list[Record] = []
-        try:
-            while True:
-                batch.append(self._buffer.popleft())
-        except IndexError:
-            pass
+        batch = self.buffer[:]
+        del self.buffer[: len(batch)]  # what other threads append meanwhile comes after these
         if not batch:
             return
-        _, statuses, selfs, totals, parts, held, skipped, models, _, _, hooks = zip(*batch, strict=True)
+        _, statuses, selfs, totals, models, hooks, extras = zip(*batch, strict=True)
         self._statuses.update(statuses)
-        self._buckets.update(map(bucket_of, selfs))
-        self._self_ns += sum(selfs)
+        spent = sum(selfs)
+        self._self_ns += spent
         self._total_ns += sum(totals)
-        self._parts += sum(parts)
-        self._skipped += sum(skipped)
-        self._held = max(self._held, *held)
-        for model, executions in Counter(models).items():
+        self._count_buckets(sorted(selfs))
+        for model, executions in _counted(models):
             _count_model(self._models, model, executions)
-        for hook, ns in zip(hooks, selfs, strict=True):
-            for name, spent in ((hook, ns),) if isinstance(hook, str) else hook or ():
-                self._hooks[name] = self._hooks.get(name, 0) + spent
+        if isinstance(hooks[0], str) and hooks.count(hooks[0]) == len(hooks):
+            self._hooks[hooks[0]] = self._hooks.get(hooks[0], 0) + spent
+        else:
+            for hook, ns in zip(hooks, selfs, strict=True):
+                for name, part in ((hook, ns),) if isinstance(hook, str) else hook or ():
+                    self._hooks[name] = self._hooks.get(name, 0) + part
+        for extra in extras:
+            if extra is not None:
+                self._parts += extra[0]
+                self._held = max(self._held, extra[1])
+                self._skipped += extra[2]
         self._last.extend(batch[-_KEPT:])
+
+    def _count_buckets(self, ordered: list[int]) -> None:
+        start, buckets = 0, self._buckets
+        while start < len(ordered):
+            bucket = bucket_of(ordered[start])
+            end = bisect_left(ordered, start_of(bucket + 1), start)
+            buckets[bucket] += end - start
+            start = end
 
     def clear(self) -> None:
         """Forget everything."""
         with self._fold_lock:
-            self._buffer.clear()
+            self.buffer.clear()
             self._reset()
 
     def last(self) -> list[MiddlewareExecutionResult]:
@@ -171,7 +198,9 @@ class LayerStats:
         with self._fold_lock:
             self._fold()
             kept = list(self._last)
-        return [MiddlewareExecutionResult(True, r[2] / 1e6, r[9], STATUS_NAMES[r[1]]) for r in kept]
+        return [
+            MiddlewareExecutionResult(True, r[2] / 1e6, (r[6] or NO_EXTRA)[4], STATUS_NAMES[r[1]]) for r in kept
+        ]
 
 
 def aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
@@ -205,6 +234,13 @@ def aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
         stats.average_execution_time, stats.total_time = self_ns / total / 1e6, total_ns / 1e6
         stats.p50, stats.p95, stats.p99 = (_percentile(buckets, total, q) / 1e6 for q in (0.50, 0.95, 0.99))
     return stats
+
+
+def _counted(values: tuple[str, ...]) -> Iterable[tuple[str, int]]:
+    """Values with their counts; mostly there is only one."""
+    if values.count(values[0]) == len(values):
+        return ((values[0], len(values)),)
+    return Counter(values).items()
 
 
 def _count_model(models: dict[str, int], model: str, executions: int) -> None:

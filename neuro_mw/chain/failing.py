@@ -8,6 +8,7 @@ from ..errors import Blocked, StreamInterrupted
 from ..parts import partial_of, parts_of
 from ..stats import BLOCKED, FAILED, INNER_ERROR
 from ..types import Finish, ResponseInfo, Usage
+from .passage import signature
 from .wrapping import ended_without_finish
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ async def _block(flow: Flow, lane: Lane, error: Blocked) -> None:
         one.index = index
     passage = lane.passage
     if passage.answer is None and passage is flow.wrap and passage.pulled:
-        passage.answer = partial_of(passage.pulled)
+        passage.seen = signature(partial_of(passage.pulled))
     if flow.finish is not None:
         usage: Usage | None = flow.finish.usage
     else:

@@ -53,7 +53,7 @@ class Flow:
         self.opened = True
         ctx, segment, redirected = self.ctx, self.segment, None
         for layer, link in segment.entries:
-            passage = Passage(layer, link, ctx, params, clock())
+            passage = Passage.begun(layer, link, ctx, params, clock())
             lane = Lane(passage)
             self.lanes.insert(0, lane)
             if layer.hooks.transform_params is not None:

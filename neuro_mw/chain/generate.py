@@ -6,8 +6,8 @@ from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError
-from ..stats import CHANGED_ANSWER
-from ..types import Attempt, LanguageModel, Params, Response
+from ..stats import FOLD_AT
+from ..types import Attempt, LanguageModel, Params, Response, Usage
 from .entry import open_step, refuse_choices, transform
 from .passage import Link, Passage, signature, unchanged
 from .steps import through
@@ -18,30 +18,40 @@ if TYPE_CHECKING:
     from ..layer import Layer
 
 
+_new = object.__new__
+_WRAP = "wrap_generate"
+_UNKNOWN = Usage()  # until the provider says
+
+
 class GenerateNode:
     """A layer with hooks. `run` is the entry that its hooks need, chosen once."""
 
-    __slots__ = ("hooks", "layer", "link", "run", "wrap")
+    __slots__ = ("buffer", "hooks", "id", "layer", "link", "run", "wrap")
 
     def __init__(self, layer: Layer, link: Link) -> None:
         self.layer, self.link, self.hooks = layer, link, layer.hooks
+        self.id, self.buffer = layer.id, layer.stats.buffer
         self.wrap: Any = layer.hooks.wrap_generate
-        only_wrap = link.only_hook == "wrap_generate" and layer.timeout_s is None
+        only_wrap = link.only_hook == _WRAP and layer.timeout_s is None
         self.run = self._run_wrap if only_wrap else self._run_all
 
     async def _run_wrap(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
         """The common case, a wrap_generate and nothing else, at the price of one frame."""
         now = clock()
-        if parent.depth or parent.timer is not None:
+        if parent.depth or parent.special:
             parent.pause(now)
         else:
             parent.self_ns += now - parent.mark
             parent.depth = 1
-        passage = Passage(self.layer, self.link, ctx, params, now)
+        passage = _new(Passage)  # `Passage.begun`, without its frame
+        passage.layer, passage.link, passage.ctx, passage.params = self.layer, self.link, ctx, params
+        passage.mark = passage.started = now
+        passage.depth = passage.self_ns = passage.calls = 0
+        passage.seen, passage.special = None, False
         try:
             response = await self.wrap(passage.do_generate, params, ctx)
             if type(response) is not Response and not isinstance(response, Response):
-                raise passage.wrong_type("wrap_generate", response, "a Response")
+                raise passage.wrong_type(_WRAP, response, "a Response")
         except BaseException as error:  # noqa: BLE001  # every way out of a layer is accounted for
             try:
                 response = await recover(passage, error, passage.do_generate)
@@ -52,27 +62,40 @@ class GenerateNode:
                 parent.resume(now)
                 raise
         seen = passage.seen
-        if seen is None or response.blocked is not None:
-            response, seen, status = _settled(passage, response)
+        if (
+            seen is not None
+            and response is seen[0]
+            and response.text is seen[1]
+            and response.reasoning is seen[2]
+            and response.finish_reason is seen[3]
+            and not response.tool_calls
+            and response.blocked is None
+            and not passage.special
+            and not passage.depth
+        ):
+            now = clock()
+            record = (self.id, 0, passage.self_ns + now - passage.mark, now - passage.started, ctx.model, _WRAP, None)
+            buffer = self.buffer
+            buffer.append(record)
+            if len(buffer) >= FOLD_AT:
+                self.layer.stats.fold()
+            ctx._executions.append(record)
         else:
-            status = 0
-            if not unchanged(response, seen):
-                passage.changed |= CHANGED_ANSWER
-                seen = signature(response)
-        now = clock()
-        passage.close(now, status)
-        parent.answer, parent.seen, parent.inside_failed = response, seen, False
-        if parent.depth != 1 or parent.timer is not None:
+            response, seen, status = _settled(passage, response)
+            now = clock()
+            passage.close(now, status)
+        parent.seen = seen
+        if parent.special or parent.depth != 1:
+            parent.inside_failed = False
             parent.resume(now)
         else:
-            parent.depth = 0
-            parent.mark = now
+            parent.depth, parent.mark = 0, now
         return response
 
     async def _run_all(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
         now = clock()
         parent.pause(now)
-        passage = Passage(self.layer, self.link, ctx, params, now)
+        passage = Passage.begun(self.layer, self.link, ctx, params, now)
         try:
             try:
                 response = await self._answer(passage)
@@ -87,7 +110,7 @@ class GenerateNode:
             parent.raised(error)
             parent.resume(clock())
             raise
-        parent.came(response, seen)
+        parent.came(seen)
         parent.resume(clock())
         return response
 
@@ -144,7 +167,7 @@ class ModelNode:
         now = clock()
         parent.pause(now)
         call = ctx._call
-        attempt = Attempt(ctx.provider, ctx.model)
+        attempt = Attempt(ctx.provider, ctx.model, None, None, None, False, _UNKNOWN)
         try:
             refuse_choices(params, ctx.provider, ctx.model)
             call.sent = params
@@ -158,11 +181,12 @@ class ModelNode:
             raise
         after = clock()
         attempt.duration, attempt.committed, attempt.usage = (after - now) / 1e9, True, response.usage
-        calls = response.tool_calls
-        parent.answer = response
-        parent.seen = signature(response) if calls else (response.text, response.reasoning, response.finish_reason, ())
-        parent.inside_failed = False
-        parent.resume(after)
+        parent.seen = signature(response)
+        if parent.special or parent.depth != 1:
+            parent.inside_failed = False
+            parent.resume(after)
+        else:
+            parent.depth, parent.mark = 0, after
         return response
 
 
@@ -179,7 +203,7 @@ def check_response(response: Any, ctx: MiddlewareContext) -> Response:
 
 def fresh(response: Response) -> Response:
     """A copy whose own fields may be set: a model or a hook may hand out the same object to several calls."""
-    copy = Response.__new__(Response)
+    copy = _new(Response)
     copy.text, copy.reasoning, copy.finish_reason = response.text, response.reasoning, response.finish_reason
     copy.tool_calls, copy.usage = list(response.tool_calls), response.usage
     copy.id, copy.model, copy.created = response.id, response.model, response.created

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from time import perf_counter_ns as clock
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import Blocked, MiddlewareError
 from ..contract import Outcome
@@ -32,37 +32,77 @@ if TYPE_CHECKING:
     from ..types import Params
     from .compile import Chain
 
-Signature = tuple[str, str, str, tuple[tuple[str, str, str], ...]]
+_new = object.__new__
+Signature = tuple[Response, str, str, str, tuple[tuple[str, str, str], ...]]
 
 
-class Link(NamedTuple):
-    """What lies inside of a point of a chain."""
+class Link:
+    """What lies inside of a point of a chain.
 
-    generate: Callable[[Params, MiddlewareContext, Passage], Coroutine[Any, Any, Response]]
-    stream: Callable[[Params, MiddlewareContext, Passage], AsyncIterator[Part]]
-    chain: Chain
-    outer: frozenset[str]  # the ids of all layers outside, this one included
-    only_hook: str | None = None  # the one hook that this layer has in this mode
+    ``outer`` has the ids of all layers outside, that of the point itself included; ``only_hook`` is the name of the
+    one hook that its layer has in this mode, None where it has several.
+    """
+
+    __slots__ = ("chain", "generate", "only_hook", "outer", "stream")
+
+    def __init__(
+        self,
+        generate: Callable[[Params, MiddlewareContext, Passage], Coroutine[Any, Any, Response]],
+        stream: Callable[[Params, MiddlewareContext, Passage], AsyncIterator[Part]],
+        chain: Chain,
+        outer: frozenset[str],
+        only_hook: str | None = None,
+    ) -> None:
+        self.generate, self.stream, self.chain, self.outer, self.only_hook = generate, stream, chain, outer, only_hook
 
 
 class Passage(Stopwatch):
     """The state of one passage. Its clock stands still while an inner call is under way."""
 
-    calls = 0  # inward calls made
+    __slots__ = ("__dict__", "calls", "ctx", "link", "params", "seen", "started")
+
+    link: Link
+    ctx: MiddlewareContext
+    params: Params
+    started: int
+    calls: int  # inward calls made
+    seen: Signature | None  # the last answer from inside, and how it looked when it came
+    parked = False  # in a stream: someone else is at work
     away_ns = 0  # the time in which the consumer held a stream
     first_ns = 0  # clock at the first delta let go
     parts = held = skipped = changed = 0
-    answer: Response | None = None  # what came last from inside
-    seen: Signature | None = None  # how it looked when it came
     inside: list[BaseException] | None = None  # what was raised inside
     inside_failed = False  # the last inward call failed
     streams: list[Any] | None = None  # inner streams opened by a hook
     pulled: list[Part] | None = None  # what came from the last one
     own_block = early = ended = False  # early: its step ended the answer
 
-    def __init__(self, layer: Layer, link: Link, ctx: MiddlewareContext, params: Params, now: int) -> None:
-        self.layer, self.link, self.ctx, self.params = layer, link, ctx, params
-        self.mark = self.started = now
+    @staticmethod
+    def begun(layer: Layer, link: Link, ctx: MiddlewareContext, params: Params, now: int) -> Passage:
+        """A passage that begins now. (No ``__init__``: calling a class costs twice as much as all that it does.)"""
+        passage = _new(Passage)
+        passage.layer, passage.link, passage.ctx, passage.params = layer, link, ctx, params
+        passage.mark = passage.started = now
+        passage.depth = passage.self_ns = passage.calls = 0
+        passage.seen, passage.special = None, False
+        return passage
+
+    @property
+    def answer(self) -> Response | None:
+        """The last answer from inside."""
+        return None if self.seen is None else self.seen[0]
+
+    def park(self, now: int) -> None:
+        """In a stream, someone else is at work: the clock stands still."""
+        if not self.parked:
+            self.parked = True
+            self.pause(now)
+
+    def unpark(self, now: int) -> None:
+        """It is this layer's turn again."""
+        if self.parked:
+            self.parked = False
+            self.resume(now)
 
     # --- inward --------------------------------------------------------------------------------------------------
 
@@ -75,6 +115,7 @@ class Passage(Stopwatch):
                 raise MiddlewareError(f"do_generate/do_stream takes a dict of params, not {type(params).__name__}")
             if not self.changed & CHANGED_REQUEST and differ(params, self.params):
                 self.changed |= CHANGED_REQUEST
+                self.special = True
         ctx, link = self.ctx, self.link
         if self.calls:
             ctx = ctx.fork()
@@ -86,6 +127,9 @@ class Passage(Stopwatch):
 
     def do_generate(self, params: Params | None = None) -> Coroutine[Any, Any, Response]:
         """Call inward, in generate mode."""
+        if not self.calls and (params is None or params is self.params) and "model" not in self.params:
+            self.calls = 1
+            return self.link.generate(self.params, self.ctx, self)
         params, ctx, link = self.inward(params)
         return link.generate(params, ctx, self)
 
@@ -100,7 +144,7 @@ class Passage(Stopwatch):
         async for part in stream:
             collector.add(part)
         response = collector.response()
-        self.came(response, signature(response))
+        self.came(signature(response))
         return response
 
     def stream_from_generate(self, params: Params | None = None) -> AsyncIterator[Part]:
@@ -120,13 +164,13 @@ class Passage(Stopwatch):
         self.pulled = []
         return stream
 
-    def came(self, response: Response, seen: Signature) -> None:
+    def came(self, seen: Signature) -> None:
         """An answer came from inside."""
-        self.answer, self.seen, self.inside_failed = response, seen, False
+        self.seen, self.inside_failed = seen, False
 
     def raised(self, error: BaseException) -> None:
         """An error came from inside."""
-        self.inside_failed = True
+        self.inside_failed = self.special = True
         if self.inside is None:
             self.inside = [error]
         elif not any(error is known for known in self.inside):
@@ -165,6 +209,7 @@ class Passage(Stopwatch):
     def skip(self, error: BaseException, hook: str) -> None:
         """Count and log a failure that is passed over."""
         self.skipped += 1
+        self.special = True
         self.layer.log_skipped(error, hook, self.ctx.provider, self.ctx.model)
 
     def skip_or_raise(self, error: BaseException, hook: str) -> None:
@@ -189,10 +234,13 @@ class Passage(Stopwatch):
 
     def restored(self) -> Response | None:
         """The last answer from inside, as it came, whatever a failed hook did to it since."""
-        answer, seen = self.answer, self.seen
-        if answer is not None and seen is not None and not unchanged(answer, seen):
-            answer.text, answer.reasoning, answer.finish_reason = seen[0], seen[1], seen[2]  # type: ignore[assignment]
-            answer.tool_calls = [ToolCall(*call) for call in seen[3]]
+        seen = self.seen
+        if seen is None:
+            return None
+        answer = seen[0]
+        if not unchanged(answer, seen):
+            answer.text, answer.reasoning, answer.finish_reason = seen[1], seen[2], seen[3]  # type: ignore[assignment]
+            answer.tool_calls = [ToolCall(*call) for call in seen[4]]
         return answer
 
     # --- the end -------------------------------------------------------------------------------------------------
@@ -207,6 +255,8 @@ class Passage(Stopwatch):
         """Note whether this answer is another than the one that came from inside."""
         if self.seen is not None and not unchanged(response, self.seen):
             self.changed |= CHANGED_ANSWER
+            self.special = True
+            self.special = True
 
     def status_after(self, error: BaseException) -> int:
         """How a passage that this error left ended."""
@@ -249,35 +299,40 @@ class Passage(Stopwatch):
         if not self.depth:
             self.self_ns += now - self.mark
             self.mark = now
-        layer = self.layer
+        error_name = None if error is None else type(error).__name__
+        extra = None
+        if self.parts or self.held or self.skipped or self.changed or error_name:
+            extra = (self.parts, self.held, self.skipped, self.changed, error_name)
         record = (
-            layer.id, status, self.self_ns, now - self.started - self.away_ns, self.parts, self.held, self.skipped,
-            self.ctx.model, self.changed, None if error is None else type(error).__name__,
-            self.link.only_hook if self.laps is None else tuple(self.laps),
+            self.layer.id, status, self.self_ns, now - self.started - self.away_ns, self.ctx.model,
+            self.link.only_hook if self.laps is None else tuple(self.laps), extra,
         )  # fmt: skip
-        layer.stats.record(record)
-        self.ctx._call.executions.append(record)
+        self.layer.stats.record(record)
+        self.ctx._executions.append(record)
 
 
 class Root(Passage):
     """The point outside of all layers, from which a call starts."""
 
+    __slots__ = ()
+
     def __init__(self, link: Link, ctx: MiddlewareContext, params: Params) -> None:
-        self.link, self.ctx, self.params, self.mark = link, ctx, params, 0
+        self.link, self.ctx, self.params, self.seen, self.special = link, ctx, params, None, False
+        self.mark = self.self_ns = self.depth = self.calls = 0
 
 
 def signature(response: Response) -> Signature:
-    """What makes the answer, for telling whether a layer changed it."""
+    """An answer and how it looks, for telling whether a layer changed it."""
     calls = response.tool_calls
     made = tuple((call.id, call.name, call.arguments) for call in calls) if calls else ()
-    return response.text, response.reasoning, response.finish_reason, made
+    return response, response.text, response.reasoning, response.finish_reason, made
 
 
 def unchanged(response: Response, seen: Signature) -> bool:
-    """Whether an answer still looks as it did."""
-    if response.tool_calls or seen[3]:
-        return signature(response) == seen
-    return response.text == seen[0] and response.reasoning == seen[1] and response.finish_reason == seen[2]
+    """Whether an answer looks as that one did."""
+    if response.tool_calls or seen[4]:
+        return signature(response)[1:] == seen[1:]
+    return response.text == seen[1] and response.reasoning == seen[2] and response.finish_reason == seen[3]
 
 
 def differ(left: Any, right: Any) -> bool:

@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 class Stopwatch:
     """Counts the time in which no inner call is under way, also when inner calls overlap.
 
-    Class attributes are the defaults of what most passages never touch: setting them for each would cost more than
-    all else here.
+    What every passage touches lies in slots (half the price of an instance dict); the rest are class attributes that
+    shine through until a passage sets its own. ``special`` is set with the first of those, so that the fast path of
+    generate mode has one flag to look at.
     """
+
+    __slots__ = ("depth", "layer", "mark", "self_ns", "special")
 
     layer: Layer
     mark: int  # when it last began to run
-    depth = 0  # inward calls under way
-    self_ns = 0
-    parked = False
+    depth: int  # inward calls under way
+    self_ns: int
+    special: bool
     timer: asyncio.Timeout | None = None
     hook_started_ns = 0  # self time when the hook under way began
     laps: list[tuple[str, int]] | None = None
@@ -45,18 +48,6 @@ class Stopwatch:
             self.mark = now
             if self.timer is not None:
                 self._set_timer()
-
-    def park(self, now: int) -> None:
-        """In a stream, someone else is at work: the clock stands still."""
-        if not self.parked:
-            self.parked = True
-            self.pause(now)
-
-    def unpark(self, now: int) -> None:
-        """It is this layer's turn again."""
-        if self.parked:
-            self.parked = False
-            self.resume(now)
 
     def own_ns(self) -> int:
         """Self time until now."""
@@ -80,6 +71,7 @@ class Stopwatch:
         if self.layer.timeout_s is None:
             return await awaitable
         try:
+            self.special = True
             async with asyncio.timeout(None) as self.timer:
                 self._set_timer()
                 result = await awaitable

@@ -24,31 +24,28 @@ _OPENAI_REASONS = frozenset({"stop", "length", "tool_calls", "function_call", "c
 
 
 class ChunkTranslator:
-    """The chunks of one stream in, parts out; `reason`, `usage` and `usage_fields` say how it ended."""
+    """The chunks of one stream in, parts out; `reason` is why it ended in the provider's word, None until it says."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str | None = None) -> None:
+        self._model = model
         self._begun = False
         self._seen: dict[str, Any] = {}  # what `collect` will have made of the provider fields so far
         self._slots: dict[int, int] = {}  # the provider's index of a tool call -> ours
         self._ids: list[str | None] = []
-        self._reason: str | None = None
+        self.reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._thinking: list[dict[str, Any]] = []
-
-    @property
-    def ended(self) -> bool:
-        """Whether the provider said why it ended."""
-        return self._reason is not None
 
     def feed(self, chunk: Any) -> Iterator[Part]:
         """The parts of one chunk."""
         data = plain(chunk)
         if "is_finished" in data:  # litellm's generic chunk, among those of the usual shape
             delta = {"content": data.get("text"), "tool_calls": [data["tool_use"]] if data.get("tool_use") else None}
-            data = {"choices": [{"delta": delta}], "usage": data.get("usage")}
+            choice = {"delta": delta, "finish_reason": data.get("finish_reason") if data["is_finished"] else None}
+            data = {"choices": [choice], "usage": data.get("usage")}
         if not self._begun:
             self._begun = True
-            yield ResponseInfo(data.get("id"), data.get("model"), data.get("created"))
+            yield ResponseInfo(data.get("id"), data.get("model") or self._model, data.get("created"))
         if fields := self._grow(self._seen, rest_of(data, TOP), lists=False, strings=False):
             yield ProviderDelta(fields)
         if data.get("usage"):
@@ -77,9 +74,9 @@ class ChunkTranslator:
         if self._thinking:
             fields["thinking_blocks"] = self._thinking
         native = self._seen.get("native_finish_reason")
-        if native is None and self._reason is not None and self._reason not in _OPENAI_REASONS:
-            fields["native_finish_reason"] = self._reason
-        return reason_of(self._reason, native, bool(self._ids)), usage, fields
+        if native is None and self.reason is not None and self.reason not in _OPENAI_REASONS:
+            fields["native_finish_reason"] = self.reason
+        return reason_of(self.reason, native, bool(self._ids)), usage, fields
 
     def _choice(self, choice: dict[str, Any]) -> Iterator[Part]:
         delta = plain(choice.get("delta") or {})
@@ -96,7 +93,7 @@ class ChunkTranslator:
         if text:
             yield TextDelta(text)
         yield from self._tool_calls(delta)
-        self._reason = choice.get("finish_reason") or self._reason
+        self.reason = choice.get("finish_reason") or self.reason
 
     def _think(self, block: dict[str, Any]) -> None:
         """Join the pieces of a signed block: Anthropic takes it back only whole."""

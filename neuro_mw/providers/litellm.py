@@ -77,7 +77,7 @@ class LiteLLMModel:
             raise  # the missing key
         except Exception as error:
             raise translate_error(error, self.provider, model, outer) from error
-        translator = ChunkTranslator()
+        translator = ChunkTranslator(model)
         chunks: AsyncIterator[Any] | None = None
         try:
             while True:
@@ -90,6 +90,8 @@ class LiteLLMModel:
                     raise translate_error(error, self.provider, model, outer) from error
                 for part in parts:
                     yield part
+            if params.get("mock_response") is not None:  # litellm's own test double ends without a reason
+                translator.reason = translator.reason or "stop"
             for part in self._end(translator, answer if chunks is answer else None, model):
                 yield part
         finally:
@@ -97,8 +99,10 @@ class LiteLLMModel:
             await _close(answer)
 
     def _end(self, translator: ChunkTranslator, wrapper: Any, model: str) -> Iterator[Part]:
-        ended = translator.ended
-        if wrapper is not None:  # litellm's wrapper makes up a "stop" and a usage where the provider sent none
+        ended = translator.reason is not None
+        if hasattr(
+            wrapper, "received_finish_reason"
+        ):  # litellm's wrapper makes up a "stop" and a usage where the provider sent none
             ended = bool(wrapper.received_finish_reason or wrapper.intermittent_finish_reason)
             translator.recount([chunk.usage for chunk in wrapper.chunks if getattr(chunk, "usage", None)])
         if not ended:
@@ -162,10 +166,8 @@ def _load() -> Any:
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         import litellm
 
-        # pydantic's remark on litellm's own types, made when the first chunk is built: no user can act on it
-        warnings.filterwarnings(
-            "ignore", message=r"Item '\w+' on TypedDict class 'ChatCompletion", category=UserWarning
-        )
+        # pydantic's remark on litellm's types, made when a type is first used: no user can act on it
+        warnings.filterwarnings("ignore", message=".* on TypedDict class .* using the `ReadOnly` qualifier")
         litellm.ModelResponseStream()
         litellm.suppress_debug_info = True
         litellm.telemetry = False
@@ -222,7 +224,11 @@ class _Chunks:
 
 def _hollow(chunk: Any) -> bool:
     """Whether litellm made the chunk of a comment line, or of ``[DONE]``: that one says "stop" whatever came before."""
-    return isinstance(chunk, dict) and not any(chunk.get(name) for name in ("text", "tool_use", "usage", "choices"))
+    return (
+        isinstance(chunk, dict)
+        and not any(chunk.get(name) for name in ("text", "tool_use", "usage", "choices"))
+        and (chunk.get("finish_reason") or "stop") == "stop"
+    )
 
 
 async def _chunks_of(answer: Any) -> AsyncIterator[Any]:
@@ -243,7 +249,8 @@ async def _chunks_of(answer: Any) -> AsyncIterator[Any]:
             break
         if _hollow(first) and not first.get("is_finished"):
             first = None
-    if first is None or hasattr(first, "choices"):
+    choices = getattr(first, "choices", None)
+    if first is None or choices == [] or (choices and hasattr(choices[0], "delta")):
         return _Chunks(first, chunks)
     answer.completion_stream = _Chunks(first, chunks)
     return aiter(answer)

@@ -200,3 +200,10 @@ def test_protocol_and_repr() -> None:
     assert isinstance(OPENAI, LanguageModel)
     assert repr(OPENAI) == "LiteLLMModel('openai', 'gpt-4o-mini')"
     assert ToolCallDelta(0).arguments == ""
+
+
+@pytest.mark.parametrize("mode", ["generate", "stream"])
+@pytest.mark.parametrize("name", ["openai/gpt-4o-mini", "anthropic/claude-x"])
+def test_litellms_own_mock(keys: None, name: str, mode: str, ask: Ask) -> None:
+    found = ask(resolve(name), mode, {**ASK, "mock_response": "made up here"})
+    assert (found.text, found.finish_reason) == ("made up here", "stop")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from neuro_mw.errors import StreamInterrupted
 from neuro_mw.providers import resolve
 from neuro_mw.testing import StubOpenAI
 from neuro_mw.types import (
@@ -186,3 +187,48 @@ def test_comments_before_the_first_event(stub: StubOpenAI, model: LanguageModel,
     stub.reply(raw=[b": PROCESSING\n\n", b": PROCESSING\n\n", event, b"data: [DONE]\n\n"])
     found = ask(model, "stream")
     assert (found.text, found.created, found.finish_reason) == ("a", 5, "stop")
+
+
+def test_a_provider_of_the_older_completions_api(stub: StubOpenAI, ask: Ask) -> None:
+    def event(text: str, reason: str | None = None, **more: Any) -> bytes:
+        choices = [{"index": 0, "text": text, "finish_reason": reason, "logprobs": None}]
+        one = {"id": "x", "object": "text_completion", "created": 5, "model": "m", "choices": choices, **more}
+        return b"data: " + json.dumps(one).encode() + b"\n\n"
+
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    stub.reply(raw=[event("one"), event(" two"), event("", "length", usage=usage), b"data: [DONE]\n\n"])
+    found = ask(resolve("text-completion-openai/m"), "stream", {**ASK, "api_base": stub.base_url})
+    assert (found.text, found.finish_reason) == ("one two", "length")
+    assert (found.usage.input_tokens, found.usage.output_tokens) == (1, 2)
+
+
+# pytest sets the filters anew for each test, so the driver's own, set when litellm was loaded, no longer holds: litellm
+# loads the module of a provider at its first use, and pydantic remarks on the types there
+readonly = pytest.mark.filterwarnings("ignore:.* on TypedDict class .* using the `ReadOnly` qualifier:UserWarning")
+
+
+def lines(*events: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+
+@readonly
+def test_chunks_of_another_shape_go_through_litellms_wrapper(stub: StubOpenAI, ask: Ask) -> None:
+    said = [{"type": "content-delta", "delta": {"message": {"content": {"text": text}}}} for text in ("one", " two")]
+    tokens = {"tokens": {"input_tokens": 3, "output_tokens": 4}}
+    end = {"event": "message-end", "data": {"delta": {"finish_reason": "MAX_TOKENS", "usage": tokens}}}
+    cohere, params = resolve("cohere/command-r"), {**ASK, "api_base": stub.base_url, "api_key": "k"}
+    stub.reply(raw=lines({"type": "message-start"}, *said, end))
+    found = ask(cohere, "stream", params)
+    assert (found.text, found.finish_reason, found.usage) == ("one two", "length", Usage(3, 4))
+    stub.reply(raw=lines({"type": "message-start"}, *said))
+    with pytest.raises(StreamInterrupted):
+        ask(cohere, "stream", params)
+
+
+@readonly
+def test_a_last_chunk_of_another_shape(stub: StubOpenAI, ask: Ask) -> None:
+    said = [{"model": "x", "response": text, "done": False} for text in ("one", " two")]
+    end = {"model": "x", "response": "", "done": True, "done_reason": "stop", "prompt_eval_count": 3, "eval_count": 4}
+    stub.reply(raw=lines(*said, end))
+    found = ask(resolve("ollama/x"), "stream", {**ASK, "api_base": stub.base_url})
+    assert (found.text, found.finish_reason, found.usage, found.model) == ("one two", "stop", Usage(3, 4), "x")

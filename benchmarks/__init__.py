@@ -1,0 +1,1 @@
+"""What the chain costs, as ratios to hand-written code in the same process: ``python -m benchmarks``."""

@@ -1,0 +1,96 @@
+"""``python -m benchmarks [chain|stream|build|stats|import ...] [--json] [--quick]``: report, never assert."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from .measure import FULL, QUICK, Row
+
+MODULES = {"chain": "chain", "stream": "stream", "build": "build", "stats": "stats", "import": "imports"}
+TITLES = {
+    "chain": "one generate through no-op layers, microseconds a call",
+    "stream": "one part of a stream, microseconds a part",
+    "build": "building a chain of 20, microseconds",
+    "stats": "keeping one execution, microseconds",
+    "import": "importing, in fresh processes",
+}
+
+
+def main() -> int:
+    """Run what was asked for and print one table; the exit code is 0 whatever the figures are."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("which", nargs="*", metavar="|".join(MODULES), help="what to run; all of it by default")
+    parser.add_argument("--json", action="store_true", help="print data instead of a table")
+    parser.add_argument("--quick", action="store_true", help="few short rounds: shows that it runs, not what it costs")
+    asked = parser.parse_args()
+    for name in asked.which:
+        if name not in MODULES:
+            parser.error(f"there is no benchmark {name!r}; there are {', '.join(MODULES)}")
+    pace = QUICK if asked.quick else FULL
+    facts = machine()
+    if not asked.json:
+        print(" | ".join(str(value) for value in facts.values()))
+    report: dict[str, list[Row]] = {}
+    for name in asked.which or MODULES:
+        report[name] = import_module(f".{MODULES[name]}", __package__).rows(pace)
+        if not asked.json:
+            print_table(TITLES[name], report[name])
+    if asked.json:
+        tables = {name: [one.to_dict() for one in table] for name, table in report.items()}
+        print(json.dumps({"machine": facts, "quick": asked.quick, "tables": tables}, indent=1))
+    else:
+        summary([one for table in report.values() for one in table])
+    return 0
+
+
+def machine() -> dict[str, Any]:
+    """What a reader must know to judge the figures."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cores": f"{os.cpu_count()} cores",
+        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+    }
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"
+
+
+def print_table(title: str, table: list[Row]) -> None:
+    print(f"\n{title}")
+    print(f"{'':<58}{'median':>9}{'min':>9}  {'unit':<7}{'ratio':>8}  {'to':<20}{'budget':<20}")
+    for one in table:
+        ratio = "" if one.ratio is None else f"{one.ratio:.2f}x"
+        print(
+            f"{one.what:<58}{one.median:>9.3f}{one.least:>9.3f}  {one.unit:<7}{ratio:>8}  {one.against:<20}"
+            f"{one.budget:<20}{one.verdict}".rstrip()
+        )
+
+
+def summary(table: list[Row]) -> None:
+    bounded = [one for one in table if one.budget]
+    missed = [one for one in bounded if one.verdict == "MISSED"]
+    print(f"\nbudgets: {len(bounded) - len(missed)} met, {len(missed)} missed")
+    for one in missed:
+        ratio = "" if one.ratio is None else f", {one.ratio:.2f}x"
+        print(f"  MISSED  {one.what}: {one.median:.3f} {one.unit}{ratio} (budget {one.budget})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The translation itself: shapes that no server here sends, and every way of cutting an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuro_mw.parts import collect
+from neuro_mw.providers._litellm_chunks import ChunkTranslator
+from neuro_mw.providers._litellm_translate import reason_of, response_of, usage_of
+from neuro_mw.types import Finish, Part, ProviderDelta, Response, ToolCall, Usage
+
+
+def collected(chunks: list[Any], usages: list[Any] | None = None) -> Response:
+    async def parts() -> AsyncIterator[Part]:
+        translator = ChunkTranslator()
+        for chunk in chunks:
+            for part in translator.feed(chunk):
+                yield part
+        if usages is not None:
+            translator.recount(usages)
+        reason, usage, fields = translator.end()
+        yield ProviderDelta(fields)
+        yield Finish(reason, usage)
+
+    return asyncio.run(collect(parts()))
+
+
+def chunk(reason: str | None = None, **delta: Any) -> dict[str, Any]:
+    return {"id": "x", "created": 5, "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+
+
+def whole(reason: str = "stop", **message: Any) -> Response:
+    choice = {"index": 0, "message": message, "finish_reason": reason}
+    return response_of({"id": "x", "created": 5, "model": "m", "choices": [choice]})
+
+
+def cut(text: str, places: list[int]) -> list[str]:
+    ends = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
+    return [text[start:end] for start, end in pairwise(ends)]
+
+
+@given(
+    text=st.text(),
+    reasoning=st.text(),
+    arguments=st.lists(st.text(), max_size=3),
+    places=st.lists(st.integers(0, 50), max_size=4),
+    reason=st.sampled_from(["stop", "length", "tool_calls", "content_filter"]),
+)
+def test_every_cut_collects_to_the_whole(
+    text: str, reasoning: str, arguments: list[str], places: list[int], reason: str
+) -> None:
+    calls = [{"id": f"c{n}", "function": {"name": "f", "arguments": one}} for n, one in enumerate(arguments)]
+    chunks = [chunk(role="assistant")]
+    chunks += [chunk(reasoning_content=piece) for piece in cut(reasoning, places)]
+    chunks += [chunk(content=piece) for piece in cut(text, places)]
+    for n, one in enumerate(arguments):
+        chunks.append(chunk(tool_calls=[{"index": n, "id": f"c{n}", "function": {"name": "f"}}]))
+        chunks += [chunk(tool_calls=[{"index": n, "function": {"arguments": piece}}]) for piece in cut(one, places)]
+    expected = whole(reason, content=text, reasoning_content=reasoning, tool_calls=calls)
+    assert collected([*chunks, chunk(reason)]) == expected
+
+
+def test_the_older_function_call() -> None:
+    expected = [ToolCall("", "f", "{}")]
+    assert whole("function_call", function_call={"name": "f", "arguments": "{}"}).tool_calls == expected
+    found = collected(
+        [chunk(function_call={"name": "f", "arguments": "{"}), chunk(function_call={"arguments": "}"}), chunk("stop")]
+    )
+    assert (found.tool_calls, found.finish_reason) == (expected, "tool_calls")
+
+
+def test_custom_calls_and_what_providers_add_to_a_call() -> None:
+    call = {"id": "c", "type": "custom", "custom": {"name": "sql", "input": "select"}}
+    signed = {"id": "d", "function": {"name": "f", "arguments": ""}, "provider_specific_fields": {"signature": "s"}}
+    found = whole("tool_calls", tool_calls=[call, signed])
+    assert found.tool_calls == [ToolCall("c", "sql", "select"), ToolCall("d", "f", "")]
+    assert found.provider_fields == {"tool_call_fields": {"0": {"type": "custom"}, "1": {"signature": "s"}}}
+    assert (
+        collected([chunk(tool_calls=[{"index": 0, **call}]), chunk("stop", tool_calls=[{"index": 1, **signed}])])
+        == found
+    )
+
+
+def test_content_that_is_not_text() -> None:
+    blocks = [{"type": "text", "text": "a"}]
+    for found in (
+        whole(content=blocks, reasoning={"deep": 1}),
+        collected([chunk("stop", content=blocks, reasoning={"deep": 1})]),
+    ):
+        assert (found.text, found.reasoning) == ("", "")
+        assert found.provider_fields == {"content": blocks, "reasoning": {"deep": 1}}
+
+
+def test_no_choices_and_more_than_one() -> None:
+    assert response_of({"choices": []}).finish_reason == "error"
+    many = response_of(
+        {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}, {"index": 1, "message": {}}]}
+    )
+    assert many.text == "a"
+    assert many.provider_fields == {"choices": [{"index": 1, "message": {}}]}
+
+
+def test_fields_that_every_chunk_repeats_and_lists_that_grow() -> None:
+    first = {**chunk(content="a"), "citations": ["one"], "tier": "x", "deep": {"list": [1]}}
+    second = {**chunk("stop"), "citations": ["one", "two"], "tier": "x", "deep": {"list": [1], "more": None}}
+    assert collected([first, second]).provider_fields == {
+        "citations": ["one", "two"],
+        "tier": "x",
+        "deep": {"list": [1]},
+    }
+
+
+def test_strings_of_a_delta_go_on_but_names_do_not() -> None:
+    chunks = [chunk(audio={"id": "a1", "transcript": "he"}), chunk("stop", audio={"id": "a1", "transcript": "llo"})]
+    assert collected(chunks).provider_fields == {"audio": {"id": "a1", "transcript": "hello"}}
+
+
+def test_generic_chunks_among_the_usual() -> None:
+    generic = {
+        "text": "b",
+        "is_finished": False,
+        "finish_reason": "",
+        "usage": {"prompt_tokens": 1, "completion_tokens": 2},
+    }
+    tool = {
+        "text": "",
+        "is_finished": True,
+        "tool_use": {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}},
+    }
+    found = collected([chunk(content="a"), generic, tool, chunk("stop")])
+    assert (found.text, found.tool_calls, found.usage) == ("ab", [ToolCall("c", "f", "{}")], Usage(1, 2))
+    last = {"text": "", "is_finished": True, "finish_reason": "length", "usage": {"prompt_tokens": 1}}
+    assert collected([chunk(content="a"), last]).finish_reason == "length"
+
+
+def test_usage_in_pieces_and_recounted() -> None:
+    counts = [{"prompt_tokens": 7, "completion_tokens": 1}, {"prompt_tokens": 0, "completion_tokens": 9}]
+    assert collected([{**chunk(), "usage": counts[0]}, {**chunk("stop"), "usage": counts[1]}]).usage == Usage(7, 9)
+    assert collected([{**chunk("stop"), "usage": counts[0]}], usages=[]).usage == Usage()
+    assert collected([chunk("stop")], usages=counts).usage == Usage(7, 9)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (None, (Usage(), {})),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, (Usage(), {})),
+        ({"prompt_tokens": 1, "completion_tokens": 2, "cost": 0.5}, (Usage(1, 2), {"cost": 0.5})),
+        ({"prompt_tokens": 9, "prompt_cache_hit_tokens": 4}, (Usage(9, None, cache_read_tokens=4), {})),
+        ({"prompt_tokens": 9, "cache_creation_input_tokens": 0}, (Usage(9, None, cache_write_tokens=0), {})),
+    ],
+)
+def test_usage(data: Any, expected: tuple[Usage, dict[str, Any]]) -> None:
+    assert usage_of(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "native", "has_calls", "expected"),
+    [
+        (None, None, False, "error"),
+        ("stop", None, True, "tool_calls"),
+        ("stop", "end_turn", False, "stop"),
+        ("stop", "nobody knows", False, "other"),
+        ("content_filter", "IMAGE_SAFETY", False, "content_filter"),
+        ("stop", "error", False, "error"),
+        ("length", None, True, "length"),
+    ],
+)
+def test_reasons(given: str | None, native: str | None, has_calls: bool, expected: str) -> None:
+    assert reason_of(given, native, has_calls) == expected

@@ -1,0 +1,290 @@
+"""README and docs: every example runs, every public name and option is documented, nothing unbuilt is claimed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import doctest
+import importlib
+import io
+import os
+import pkgutil
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import neuro_mw
+from neuro_mw.builtin.analytics import Analytics
+from neuro_mw.config import ConditionsConfig, FactoryFile, MiddlewareEntry
+from neuro_mw.options import PER_MODEL
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = {page.name: page.read_text("utf-8") for page in PAGES}
+EVERYTHING = "\n".join(TEXT.values())
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+    page: str
+    line: int
+    end: int  # where it ends, in characters
+    start: int
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks_of(page: str) -> list[Block]:
+    text = TEXT[page]
+    return [
+        Block(found[1], found[2], page, text.count("\n", 0, found.start()) + 2, found.end(), found.start())
+        for found in _FENCE.finditer(text)
+    ]
+
+
+BLOCKS = {page: blocks_of(page) for page in TEXT}
+ALL = [block for blocks in BLOCKS.values() for block in blocks]
+
+
+def shell_commands() -> list[tuple[str, list[str]]]:
+    """Every simple command of the shell blocks, as (where, words)."""
+    commands = []
+    for block in ALL:
+        if block.language in ("bash", "sh", "shell", "console"):
+            for line in block.text.splitlines():
+                words: list[str] = []
+                for word in [*shlex.split(line, comments=True), "&&"]:
+                    if word in ("&&", "|", ";"):
+                        if words:
+                            commands.append((str(block), words))
+                        words = []
+                    else:
+                        words.append(word)
+    return commands
+
+
+def run_help(*command: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    return subprocess.run(
+        [sys.executable, "-m", "neuro_mw", *command, "--help"], capture_output=True, text=True, env=env, timeout=60
+    )
+
+
+# --- the examples run --------------------------------------------------------------------------------------------
+
+
+def test_only_known_languages() -> None:
+    assert {block.language for block in ALL} <= {"python", "toml", "bash", "text"}, "a block that no test runs"
+    assert sum(block.language == "python" for block in ALL) > 20
+
+
+@pytest.mark.parametrize("page", list(TEXT))
+def test_python_examples(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All python blocks of a page in one namespace, in order; a text block right behind one is what it prints."""
+    monkeypatch.chdir(tmp_path)
+    namespace = ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", namespace)
+    blocks = BLOCKS[page]
+    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+        if block.language == "toml":
+            name = re.match(r"# (\w+\.toml)$", block.text.splitlines()[0])
+            if name:
+                (tmp_path / name[1]).write_text(block.text, "utf-8")
+        if block.language != "python":
+            continue
+        printed = io.StringIO()
+        before = set(vars(namespace))
+        source = "\n" * (block.line - 1) + block.text
+        with contextlib.redirect_stdout(printed):
+            exec(compile(source, str(ROOT / page), "exec"), vars(namespace))
+            for name in set(vars(namespace)) - before:
+                if name.startswith("test_"):
+                    getattr(namespace, name)()
+        follows = after is not None and not TEXT[page][block.end : after.start].strip()
+        if follows and after is not None and after.language == "text":
+            assert printed.getvalue().strip() == after.text.strip(), str(block)
+
+
+@pytest.mark.parametrize("block", [block for block in ALL if block.language == "toml"], ids=str)
+def test_toml_examples(block: Block, tmp_path: Path) -> None:
+    data = tomllib.loads(block.text)
+    file = tmp_path / "example.toml"
+    file.write_text(block.text, "utf-8")
+    if "project" in data:
+        assert data["project"]["entry-points"]["neuro_mw"]
+    elif {"description", "extends"} & set(data):
+        preset = neuro_mw.MiddlewarePreset.from_file(file)
+        factory = neuro_mw.MiddlewareFactory(plugins=False)
+        factory.register_preset(preset)
+        assert factory.apply_middleware("echo/echo", preset="example").chain
+    else:
+        assert set(data) <= set(FactoryFile.model_fields)
+        assert neuro_mw.MiddlewareFactory.from_file(file).registry.size()
+
+
+def test_shell_examples_name_what_exists() -> None:
+    known_modules = {"venv", "pytest", "neuro_mw", "benchmarks", "build"}
+    seen = 0
+    for where, words in shell_commands():
+        program = Path(words[0]).name
+        if program in ("python", "python3"):
+            assert words[1] == "-m", where
+            assert words[2].split(".")[0] in known_modules, where
+            if words[2] == "benchmarks":
+                assert (ROOT / "benchmarks" / "__main__.py").is_file(), where
+            if words[2] != "neuro_mw":
+                continue
+            words = words[2:]
+        elif program == "pip":
+            for extra in re.findall(r"\.\[(\w+)\]", " ".join(words)):
+                assert extra in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+            continue
+        elif program in ("echo", "git", "export", "cd"):
+            continue
+        else:
+            assert program in ("neuro-mw", "run", "lint-imports"), f"{where}: unknown command {program}"
+            if program == "run":
+                assert os.access(ROOT / ".ci" / "run", os.X_OK), where
+            if program != "neuro-mw":
+                continue
+        command = words[1]
+        shown = run_help(command)
+        assert shown.returncode == 0, f"{where}: neuro-mw {command}: {shown.stderr}"
+        for word in words[2:]:
+            if word.startswith("--"):
+                assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", shown.stdout), f"{where}: {word}"
+        seen += 1
+    assert seen >= 7
+
+
+def test_readme_commands_are_one_line_each() -> None:
+    """The two commands for a fresh machine; .ci/run takes them from here."""
+    for ending in ("neuro-mw demo", "python -m pytest"):
+        lines = [block.text.strip() for block in BLOCKS["README.md"] if block.text.strip().endswith(ending)]
+        fresh = [line for line in lines if line.startswith("python3 -m venv ")]
+        assert len(fresh) == 1
+        assert "\n" not in fresh[0]
+
+
+def modules() -> list[str]:
+    found = pkgutil.walk_packages(neuro_mw.__path__, "neuro_mw.")
+    return ["neuro_mw", *sorted(one.name for one in found if not one.name.endswith("__main__"))]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_docstring_examples(module: str) -> None:
+    flags = doctest.IGNORE_EXCEPTION_DETAIL | doctest.NORMALIZE_WHITESPACE
+    failed, _ = doctest.testmod(importlib.import_module(module), optionflags=flags)
+    assert failed == 0
+
+
+# --- nothing public is undocumented ------------------------------------------------------------------------------
+
+
+def documented(name: str, text: str = EVERYTHING) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+
+
+@pytest.mark.parametrize("name", neuro_mw.__all__)
+def test_public_names_are_documented(name: str) -> None:
+    assert name == "__version__" or documented(name), f"{name} stands neither in README.md nor in docs/"
+
+
+def test_the_table_of_names_is_complete_and_true() -> None:
+    table = TEXT["middleware.md"].split("## Public names")[1]
+    listed = {name for row in re.findall(r"^\| (.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert listed == set(neuro_mw.__all__) - {"__version__"}
+
+
+OPTIONS = [one.name for one in dataclasses.fields(neuro_mw.MiddlewareFactoryOptions) if one.name != "file"]
+FIELDS = {
+    "factory option": OPTIONS,
+    "option of apply_middleware": list(PER_MODEL),
+    "key of a middleware's entry": list(MiddlewareEntry.model_fields),
+    "condition": list(ConditionsConfig.model_fields),
+    "metadata": [one.name for one in dataclasses.fields(neuro_mw.MiddlewareMetadata)],
+    "option of analytics": list(Analytics.Config.model_fields),
+    "field of Response": [one.name for one in dataclasses.fields(neuro_mw.Response)],
+    "field of Outcome": [one.name for one in dataclasses.fields(neuro_mw.Outcome)],
+    "field of MiddlewareStats": [one.name for one in dataclasses.fields(neuro_mw.MiddlewareStats)],
+    "hook": list(neuro_mw.Hooks._fields),
+    "method of the registry": [name for name in vars(neuro_mw.MiddlewareRegistry) if not name.startswith("_")],
+    "method of the factory": [name for name in vars(neuro_mw.MiddlewareFactory) if not name.startswith("_")],
+    "method of a wrapped model": [name for name in vars(neuro_mw.WrappedModel) if not name.startswith("_")],
+}
+INTERNAL = {"add", "derive", "lookup", "registrations", "configure", "layers", "version"}  # of the registry: for the factory
+
+
+@pytest.mark.parametrize("what", list(FIELDS))
+def test_options_and_fields_are_documented(what: str) -> None:
+    names = [name for name in FIELDS[what] if not (what == "method of the registry" and name in INTERNAL)]
+    assert names
+    assert [name for name in names if not documented(name)] == [], what
+
+
+def test_public_classes_and_functions_have_docstrings() -> None:
+    bare = []
+    for name in neuro_mw.__all__:
+        value = getattr(neuro_mw, name)
+        if (isinstance(value, type) or callable(value)) and getattr(value, "__module__", "").startswith("neuro_mw"):
+            own = value.__doc__ or ""
+            if not own or own.startswith(f"{name}("):  # a dataclass makes its own
+                bare.append(name)
+    assert bare == []
+
+
+# --- what is claimed exists --------------------------------------------------------------------------------------
+
+
+def test_table_of_built_ins_is_the_truth() -> None:
+    section = TEXT["README.md"].split("## Built-in middlewares")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\w+) \|", section, re.MULTILINE)
+    registry = neuro_mw.MiddlewareFactory(plugins=False).registry
+    real = [(one.metadata.id, str(one.metadata.priority), one.metadata.kind) for one in registry.list()]
+    assert rows == real
+
+
+def test_presets_named_in_the_readme_exist() -> None:
+    names = set(re.findall(r'preset(?:="| = "|s=\[")([\w-]+)"', EVERYTHING))
+    misspelled = {"defualt"}  # on purpose: the page shows the error
+    made_in_examples = set(re.findall(r'(?:MiddlewarePreset\(|"name": )"([\w-]+)"', EVERYTHING))
+    assert names <= set(neuro_mw.MiddlewareFactory(plugins=False).presets) | made_in_examples | misspelled
+
+
+def test_every_dependency_has_its_reason() -> None:
+    section = TEXT["README.md"].split("## Dependencies")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| ([\w-]+) \| \S", section, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert [row for row in rows if row != "package"] == [
+        re.split(r"[<>=]", one)[0] for one in project["dependencies"]
+    ]
+
+
+def test_changelog_has_this_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert re.search(rf"^## \[{re.escape(neuro_mw.__version__)}\]", changelog, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["version"] == neuro_mw.__version__
+
+
+@pytest.mark.parametrize("page", list(TEXT))
+def test_links_lead_somewhere(page: str) -> None:
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", TEXT[page]):
+        assert (folder / target).exists(), f"{page}: {target}"
+
+
+def test_pages_name_real_files() -> None:
+    for name in re.findall(r"`((?:neuro_mw|tests|docs|presets|benchmarks)/[\w./-]+)`", EVERYTHING):
+        assert (ROOT / name).exists() or name.startswith("neuro_mw/_presets"), name
