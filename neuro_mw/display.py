@@ -4,9 +4,9 @@ Each takes ``plain``: no lines, no bars, one row a line, for pipes and files.
 
 >>> from rich.console import Console
 >>> from neuro_mw import PresetInfo
->>> Console(width=60).print(presets_table([PresetInfo("mine", "all of it", ["analytics"])], plain=True))
+>>> Console(width=60).print(presets_table([PresetInfo("mine", "all of them", ["analytics"])], plain=True))
 preset  switches on  description
-mine    analytics    all of it
+mine    analytics    all of them
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def stats_table(
     table = _table(plain, "middleware", numbers=("runs", *(name for name, _ in rare), "parts", "held back",
                                                  "avg ms", "p95 ms", "total ms"))  # fmt: skip
     if not plain:
-        table.add_column("self time")
+        table.add_column("self time", overflow="fold")
     spent = {id: one.average_execution_time * one.total_executions for id, one in stats.items()}
     most = max((spent.get(id, 0.0) for id in ids), default=0.0)
     for id in ids:

@@ -13,7 +13,7 @@ from .context import MiddlewareContext
 from .explain import ChainPlan, PlanEntry
 from .frozen import freeze
 from .layer import Layer
-from .stats import MiddlewareChainStats, MiddlewareExecutionResult, aggregate
+from .stats import MiddlewareChainStats, MiddlewareExecutionResult, aggregate, last_executions
 from .types import LanguageModel
 
 _CACHED_CHAINS = 256
@@ -100,7 +100,7 @@ class Plan:
         for layer in applied:
             stats = aggregate([layer.stats])
             spent = stats.average_execution_time * stats.total_executions
-            last = layer.stats.last()
+            last = last_executions([layer.stats])
             results[layer.id] = MiddlewareExecutionResult(
                 True, spent, last[-1].error if last else None, self.why_on[layer.id]
             )

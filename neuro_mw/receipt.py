@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .stats import CHANGED_ANSWER, CHANGED_REQUEST, NO_EXTRA, STATUS_NAMES
+from .stats import CHANGED_ANSWER, CHANGED_REQUEST, PLAIN, STATUS_NAMES, Record
 
 if TYPE_CHECKING:
     from .context import Call
@@ -32,10 +32,11 @@ class Receipt:
     skipped, ``changed_request``, ``changed_answer``, ``self_time`` (ms), ``failures_skipped`` and how often it ran.
     """
 
-    __slots__ = ("_call", "_chain", "_layers", "_mode")
+    __slots__ = ("_call", "_chain", "_executions", "_layers", "_mode")
 
     def __init__(self, call: Call, chain: ChainFacts, mode: Mode) -> None:
         self._call, self._chain, self._mode = call, chain, mode
+        self._executions: list[Record] = call.end()
         self._layers: dict[str, dict[str, Any]] | None = None
 
     @property
@@ -57,18 +58,18 @@ class Receipt:
 
     def _build(self) -> dict[str, dict[str, Any]]:
         executed: dict[str, dict[str, Any]] = {}
-        for id, status, self_ns, _, _, _, extra in self._call.executions:
+        for head, self_ns, _, given in self._executions:
+            extra = given or PLAIN
             layer = executed.setdefault(
-                id,
+                head.id,
                 {"self_time": 0.0, "failures_skipped": 0, "changed_request": False, "changed_answer": False, "ran": 0},
             )
-            _, _, skipped, changed, _ = extra or NO_EXTRA
-            layer["status"] = STATUS_NAMES[status]
+            layer["status"] = STATUS_NAMES[extra.status]
             layer["ran"] += 1
             layer["self_time"] += self_ns / 1e6
-            layer["failures_skipped"] += skipped
-            layer["changed_request"] |= bool(changed & CHANGED_REQUEST)
-            layer["changed_answer"] |= bool(changed & CHANGED_ANSWER)
+            layer["failures_skipped"] += extra.skipped
+            layer["changed_request"] |= bool(extra.changed & CHANGED_REQUEST)
+            layer["changed_answer"] |= bool(extra.changed & CHANGED_ANSWER)
         reasons = {**self._chain.left_out, **self._chain.reasons(self._mode), **self._call.left_out}
         ids = dict.fromkeys((*self._chain.ids, *executed, *reasons))
         return {

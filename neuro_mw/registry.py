@@ -10,7 +10,7 @@ from .errors import ConfigError, DuplicateMiddleware, nearest
 from .contract import Middleware, check_id
 from .order import sort_layers
 from .registration import Registration
-from .stats import MiddlewareExecutionResult, MiddlewareStats, aggregate
+from .stats import MiddlewareExecutionResult, MiddlewareStats, aggregate, clear, last_executions
 
 if TYPE_CHECKING:
     from .context import MiddlewareContext
@@ -178,8 +178,7 @@ class MiddlewareRegistry:
     def get_execution_stats(self, id: str) -> list[MiddlewareExecutionResult]:
         """Copies of the last 100 executions of an id, oldest first; empty where there were none."""
         found = self._registrations.get(id)
-        results = [result for one in found.instances() for result in one.stats.last()] if found else []
-        return results[-100:]
+        return last_executions([live.stats for live in found.instances()]) if found else []
 
     def get_aggregated_stats(self) -> dict[str, MiddlewareStats]:
         """All executions of every id that has any, since start or `clear_stats`."""
@@ -188,7 +187,4 @@ class MiddlewareRegistry:
 
     def clear_stats(self, id: str | None = None) -> None:
         """Forget the executions of an id, or of all."""
-        for one in self._registrations.values():
-            if id is None or one.id == id:
-                for live in one.instances():
-                    live.stats.clear()
+        clear(live.stats for one in self._registrations.values() if id in (None, one.id) for live in one.instances())

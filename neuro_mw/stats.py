@@ -1,9 +1,10 @@
 """Execution stats: one record for each passage through a layer, exact under threads, in constant memory.
 
-A record is a plain tuple (the cheapest thing that can be kept); it is appended to a list, which is atomic, and folded
-into the aggregates in batches, so that the path of a call pays for an append only. Times are kept in nanoseconds and
-percentiles come from a histogram with 16 linear steps in each power of two (the scheme of HdrHistogram), which bounds
-their error to 1/32.
+A record is a plain tuple (the cheapest thing that can be kept), appended to its call's list. When the call is over the
+list is handed over, which is one atomic append, and many calls are folded into the aggregates at once, or when stats
+are read: the path of a call pays for little more than the tuple. Times are kept in nanoseconds and percentiles come
+from a histogram with 16 linear steps in each power of two (the scheme of HdrHistogram), which bounds their error to
+1/32.
 """
 
 from __future__ import annotations
@@ -13,32 +14,40 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 # How a passage ended. A block is the layer's own (raised here) or an inner one's that passed through.
 COMPLETED, SHORT_CIRCUITED, BLOCKED_INSIDE, BLOCKED, FAILED, INNER_ERROR, CANCELLED = range(7)
 STATUS_NAMES = ("completed", "short_circuited", "blocked", "blocked", "failed", "failed", "cancelled")
 CHANGED_REQUEST, CHANGED_ANSWER = 1, 2
 
-Extra = tuple[
-    int,  # parts let go
-    int,  # most characters held back
-    int,  # failures skipped
-    int,  # CHANGED_* bits
-    str | None,  # type of the error that left
-]
-Record = tuple[
-    str,  # layer id
-    int,  # status
-    int,  # self time, ns
-    int,  # total time, ns
-    str,  # model
-    Any,  # the only hook's name, or ((hook, ns), ...)
-    Extra | None,  # None where all of it would be zero
-]
-NO_EXTRA: Extra = (0, 0, 0, 0, None)
+_FOLD_AT = 128  # calls
 
-FOLD_AT = 1024
+
+class Head:
+    """What all records of a layer in one chain and mode have in common; ``hook`` is None where it has several."""
+
+    __slots__ = ("hook", "id", "model", "stats")
+
+    def __init__(self, id: str, hook: str | None, model: str, stats: LayerStats) -> None:
+        self.id, self.hook, self.model, self.stats = id, hook, model, stats
+
+
+class Extra(NamedTuple):
+    """What most executions do not have: they completed and changed nothing."""
+
+    status: int = COMPLETED
+    parts: int = 0  # let go
+    held: int = 0  # characters held back at most
+    skipped: int = 0  # failures passed over
+    changed: int = 0  # CHANGED_* bits
+    error: str | None = None  # the type of the error that left
+    laps: tuple[tuple[str, int], ...] | None = None  # ns of each hook
+
+
+Record = tuple[Head, int, int, Extra | None]  # self time and total time in ns
+PLAIN = Extra()
+
 _KEPT = 100
 _MODELS = 64
 
@@ -121,110 +130,133 @@ def middle_of(bucket: int) -> float:
 
 
 class LayerStats:
-    """The recorder of one live middleware instance."""
+    """The aggregates of one live middleware instance."""
 
     def __init__(self) -> None:
-        self.buffer: list[Record] = []
-        self._fold_lock = Lock()
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
-        self._last: deque[Record] = deque(maxlen=_KEPT)
-        self._statuses: Counter[int] = Counter()
-        self._buckets: Counter[int] = Counter()
-        self._hooks: dict[str, int] = {}
-        self._models: dict[str, int] = {}
-        self._self_ns = self._total_ns = self._parts = self._skipped = self._held = 0
+    def reset(self) -> None:
+        """Start anew."""
+        self.last: deque[Record] = deque(maxlen=_KEPT)
+        self.statuses: Counter[int] = Counter()
+        self.buckets: Counter[int] = Counter()
+        self.hooks: dict[str, int] = {}
+        self.models: dict[str, int] = {}
+        self.self_ns = self.total_ns = self.parts = self.skipped = self.held = 0
 
-    def record(self, record: Record) -> None:
-        """Take one execution. Safe from any thread, and from a finalizer.
-
-        The path of a call does the same by hand: append to `buffer` (which is atomic), `fold` past FOLD_AT.
-        """
-        self.buffer.append(record)
-        if len(self.buffer) >= FOLD_AT:
-            self.fold()
-
-    def fold(self) -> None:
-        """Take the buffer into the aggregates, unless another thread is at it."""
-        if self._fold_lock.acquire(blocking=False):
-            try:
-                self._fold()
-            finally:
-                self._fold_lock.release()
-
-    def _fold(self) -> None:
-        batch = self.buffer[:]
-        del self.buffer[: len(batch)]  # what other threads append meanwhile comes after these
-        if not batch:
-            return
-        _, statuses, selfs, totals, models, hooks, extras = zip(*batch, strict=True)
-        self._statuses.update(statuses)
+    def take(self, head: Head, records: list[Record]) -> None:
+        """Take in records with the same head."""
+        _, selfs, totals, extras = zip(*records, strict=True)
         spent = sum(selfs)
-        self._self_ns += spent
-        self._total_ns += sum(totals)
+        self.self_ns += spent
+        self.total_ns += sum(totals)
         self._count_buckets(sorted(selfs))
-        for model, executions in _counted(models):
-            _count_model(self._models, model, executions)
-        if isinstance(hooks[0], str) and hooks.count(hooks[0]) == len(hooks):
-            self._hooks[hooks[0]] = self._hooks.get(hooks[0], 0) + spent
-        else:
-            for hook, ns in zip(hooks, selfs, strict=True):
-                for name, part in ((hook, ns),) if isinstance(hook, str) else hook or ():
-                    self._hooks[name] = self._hooks.get(name, 0) + part
-        for extra in extras:
-            if extra is not None:
-                self._parts += extra[0]
-                self._held = max(self._held, extra[1])
-                self._skipped += extra[2]
-        self._last.extend(batch[-_KEPT:])
+        _count_model(self.models, head.model, len(records))
+        plain = extras.count(None)
+        self.statuses[COMPLETED] += plain
+        if head.hook is not None:
+            self.hooks[head.hook] = self.hooks.get(head.hook, 0) + spent
+        if plain != len(records):
+            for extra in extras:
+                if extra is not None:
+                    self._take_extra(extra)
+        self.last.extend(records[-_KEPT:])
+
+    def _take_extra(self, extra: Extra) -> None:
+        self.statuses[extra.status] += 1
+        self.parts += extra.parts
+        self.held = max(self.held, extra.held)
+        self.skipped += extra.skipped
+        for hook, ns in extra.laps or ():
+            self.hooks[hook] = self.hooks.get(hook, 0) + ns
 
     def _count_buckets(self, ordered: list[int]) -> None:
-        start, buckets = 0, self._buckets
+        start, buckets = 0, self.buckets
         while start < len(ordered):
             bucket = bucket_of(ordered[start])
             end = bisect_left(ordered, start_of(bucket + 1), start)
             buckets[bucket] += end - start
             start = end
 
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._fold_lock:
-            self.buffer.clear()
-            self._reset()
 
-    def last(self) -> list[MiddlewareExecutionResult]:
-        """The last 100 executions, oldest first."""
-        with self._fold_lock:
-            self._fold()
-            kept = list(self._last)
-        return [
-            MiddlewareExecutionResult(True, r[2] / 1e6, (r[6] or NO_EXTRA)[4], STATUS_NAMES[r[1]]) for r in kept
-        ]
+_pending: list[list[Record]] = []
+_lock = Lock()
+
+
+def hand_over(executions: list[Record]) -> list[Record]:
+    """Take the records of a call that is over, and give back a copy of them for its receipt. Safe from any thread."""
+    taken = executions[:]
+    del executions[: len(taken)]
+    _pending.append(taken)
+    if len(_pending) >= _FOLD_AT and _lock.acquire(blocking=False):  # else another thread is at it
+        try:
+            _fold()
+        finally:
+            _lock.release()
+    return taken
+
+
+def _fold() -> None:
+    batch = _pending[:]
+    del _pending[: len(batch)]  # what other threads append meanwhile comes after these
+    by_head: dict[Head, list[Record]] = {}
+    for executions in batch:
+        for record in executions:
+            records = by_head.get(record[0])
+            if records is None:
+                by_head[record[0]] = [record]
+            else:
+                records.append(record)
+    for head, records in by_head.items():
+        head.stats.take(head, records)
+
+
+def clear(recorders: Iterable[LayerStats]) -> None:
+    """Forget the executions of these instances."""
+    with _lock:
+        _fold()
+        for recorder in recorders:
+            recorder.reset()
+
+
+def last_executions(recorders: Iterable[LayerStats]) -> list[MiddlewareExecutionResult]:
+    """The last 100 executions of these instances, oldest first."""
+    with _lock:
+        _fold()
+        kept = [record for recorder in recorders for record in recorder.last]
+    results = []
+    for _, self_ns, _, extra in kept[-_KEPT:]:
+        status, error = (extra or PLAIN).status, (extra or PLAIN).error
+        results.append(MiddlewareExecutionResult(True, self_ns / 1e6, error, STATUS_NAMES[status]))
+    return results
 
 
 def aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
     """The stats of one middleware over all its live instances."""
+    with _lock:
+        _fold()
+        return _aggregate(recorders)
+
+
+def _aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
     stats = MiddlewareStats()
     statuses: Counter[int] = Counter()
     buckets: Counter[int] = Counter()
     self_ns = total_ns = 0
     for recorder in recorders:
-        with recorder._fold_lock:
-            recorder._fold()
-            statuses.update(recorder._statuses)
-            buckets.update(recorder._buckets)
-            self_ns += recorder._self_ns
-            total_ns += recorder._total_ns
-            stats.parts += recorder._parts
-            stats.skipped_errors += recorder._skipped
-            stats.held_back_max = max(stats.held_back_max, recorder._held)
-            for hook, ns in recorder._hooks.items():
-                stats.by_hook[hook] = stats.by_hook.get(hook, 0.0) + ns / 1e6
-            for model, executions in recorder._models.items():
-                _count_model(stats.by_model, model, executions)
-            if recorder._last:
-                stats.last_execution_time = recorder._last[-1][2] / 1e6
+        statuses.update(recorder.statuses)
+        buckets.update(recorder.buckets)
+        self_ns += recorder.self_ns
+        total_ns += recorder.total_ns
+        stats.parts += recorder.parts
+        stats.skipped_errors += recorder.skipped
+        stats.held_back_max = max(stats.held_back_max, recorder.held)
+        for hook, ns in recorder.hooks.items():
+            stats.by_hook[hook] = stats.by_hook.get(hook, 0.0) + ns / 1e6
+        for model, executions in recorder.models.items():
+            _count_model(stats.by_model, model, executions)
+        if recorder.last:
+            stats.last_execution_time = recorder.last[-1][1] / 1e6
     stats.total_executions = total = sum(statuses.values())
     stats.failed_executions, stats.inner_errors = statuses[FAILED], statuses[INNER_ERROR]
     stats.cancelled, stats.short_circuited = statuses[CANCELLED], statuses[SHORT_CIRCUITED]
@@ -234,13 +266,6 @@ def aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
         stats.average_execution_time, stats.total_time = self_ns / total / 1e6, total_ns / 1e6
         stats.p50, stats.p95, stats.p99 = (_percentile(buckets, total, q) / 1e6 for q in (0.50, 0.95, 0.99))
     return stats
-
-
-def _counted(values: tuple[str, ...]) -> Iterable[tuple[str, int]]:
-    """Values with their counts; mostly there is only one."""
-    if values.count(values[0]) == len(values):
-        return ((values[0], len(values)),)
-    return Counter(values).items()
 
 
 def _count_model(models: dict[str, int], model: str, executions: int) -> None:

@@ -96,7 +96,7 @@ def test_python_examples(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     namespace = ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", namespace)
     blocks = BLOCKS[page]
-    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, after in zip(blocks, [*blocks[1:], None][: len(blocks)], strict=True):
         if block.language == "toml":
             name = re.match(r"# (\w+\.toml)$", block.text.splitlines()[0])
             if name:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestBlocked
 from ..receipt import Receipt
+from ..stats import Head
 from ..types import LanguageModel, Mode, Part, Response
 from .entry import refuse_choices
 from .generate import GenerateNode, ModelNode
@@ -67,22 +68,28 @@ class Chain:
                     links.append((layer, outer))
         return links[::-1]
 
+    def _link(
+        self, layer: Layer, mode: Mode, outer: frozenset[str], *, generate: Any = None, stream: Any = None
+    ) -> Link:
+        head = Head(layer.id, layer.only_hook(mode), self.model_id, layer.stats)
+        return Link(generate or _unused, stream or _unused, self, outer, layer, head)
+
     def _compile_generate(self) -> Any:
         inner: Any = ModelNode(self.model).run
         for layer, outer in self._links("generate"):
-            inner = GenerateNode(layer, Link(inner, _unused, self, outer, layer.only_hook("generate"))).run
+            inner = GenerateNode(self._link(layer, "generate", outer, generate=inner)).run
         return inner
 
     def _compile_stream(self) -> Any:
         inner: Any = None
-        group: list[tuple[Layer, Link]] = []
+        group: list[Link] = []
         wraps = False
         for layer, outer in self._links("stream"):
             if layer.wraps():
                 if group or inner is None:
                     inner = Segment(group, self.model, wraps=wraps).drive
                 group, wraps = [], True
-            group.insert(0, (layer, Link(_unused, inner or _unused, self, outer, layer.only_hook("stream"))))
+            group.insert(0, self._link(layer, "stream", outer, stream=inner))
         if group or inner is None:
             inner = Segment(group, self.model, wraps=wraps).drive
         return inner
@@ -131,7 +138,11 @@ class Chain:
         refuse_choices(params, ctx.provider, ctx.model)
         if self.needs_start:
             await self.start()
-        response = await Root(self.link, ctx, params).do_generate()
+        try:
+            response = await Root(self.link, ctx, params).do_generate()
+        except BaseException:
+            ctx._call.end()
+            raise
         response.receipt = Receipt(ctx._call, self, "generate")
         if raise_blocks and response.blocked is not None:
             raise RequestBlocked(response)

@@ -53,7 +53,7 @@ async def transform(passage: Passage) -> None:
             passage.changed |= CHANGED_REQUEST
         passage.params = made
     finally:
-        if passage.link.only_hook is None:
+        if passage.several_hooks:
             passage.lap("transform_params")
 
 
@@ -78,5 +78,5 @@ def open_step(passage: Passage) -> Step | None:
         passage.skip_or_raise(error, "transform_parts")
         return None
     finally:
-        if passage.link.only_hook is None:
+        if passage.several_hooks:
             passage.lap("transform_parts")

@@ -52,8 +52,9 @@ class Flow:
         """Enter the layers, outermost first, and open what the parts come from."""
         self.opened = True
         ctx, segment, redirected = self.ctx, self.segment, None
-        for layer, link in segment.entries:
-            passage = Passage.begun(layer, link, ctx, params, clock())
+        for link in segment.links:
+            layer = link.layer
+            passage = Passage.begun(link, ctx, params, clock())
             lane = Lane(passage)
             self.lanes.insert(0, lane)
             if layer.hooks.transform_params is not None:
@@ -61,7 +62,7 @@ class Flow:
                 params = passage.params
             if layer.hooks.transform_parts is not None:
                 lane.step = open_step(passage)
-            if layer is segment.wrapping:
+            if link is segment.wrapping:
                 self.wrap = passage
                 continue
             passage.calls = 1
@@ -242,7 +243,7 @@ class Flow:
         assert self.finish is not None
         self.at, before = lane, clock()
         leaving, self.finish = lane.step.let_go(self.finish)
-        lane.passage.self_ns += clock() - before
+        lane.passage.sampled_ns += clock() - before
         self.at = None
         lane.left(leaving)
         return self.push(leaving, lane.index + 1)
@@ -269,7 +270,7 @@ class Flow:
             lane.step.account(self.fast + lane.step.samples)
             lane.step.compare()
         if passage is self.wrap:
-            if passage.link.only_hook is None:
+            if passage.several_hooks:
                 passage.lap("wrap_stream" if passage.layer.hooks.wrap_stream is not None else "wrap_generate")
             if self.wrap_difference is not None:
                 passage.held = max(passage.held, self.wrap_difference.held_max)

@@ -6,7 +6,6 @@ from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError
-from ..stats import FOLD_AT
 from ..types import Attempt, LanguageModel, Params, Response, Usage
 from .entry import open_step, refuse_choices, transform
 from .passage import Link, Passage, signature, unchanged
@@ -15,7 +14,6 @@ from .wrapping import collected, recover, run_wrap_generate
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
-    from ..layer import Layer
 
 
 _new = object.__new__
@@ -26,76 +24,73 @@ _UNKNOWN = Usage()  # until the provider says
 class GenerateNode:
     """A layer with hooks. `run` is the entry that its hooks need, chosen once."""
 
-    __slots__ = ("buffer", "hooks", "id", "layer", "link", "run", "wrap")
+    __slots__ = ("head", "hooks", "link", "run", "wrap")
 
-    def __init__(self, layer: Layer, link: Link) -> None:
-        self.layer, self.link, self.hooks = layer, link, layer.hooks
-        self.id, self.buffer = layer.id, layer.stats.buffer
-        self.wrap: Any = layer.hooks.wrap_generate
-        only_wrap = link.only_hook == _WRAP and layer.timeout_s is None
+    def __init__(self, link: Link) -> None:
+        self.link, self.head, self.hooks = link, link.head, link.layer.hooks
+        self.wrap: Any = self.hooks.wrap_generate
+        only_wrap = link.head.hook == _WRAP and link.layer.timeout_s is None
         self.run = self._run_wrap if only_wrap else self._run_all
 
     async def _run_wrap(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
         """The common case, a wrap_generate and nothing else, at the price of one frame."""
-        now = clock()
-        if parent.depth or parent.special:
-            parent.pause(now)
-        else:
-            parent.self_ns += now - parent.mark
-            parent.depth = 1
+        if parent.special:
+            parent.entered()
         passage = _new(Passage)  # `Passage.begun`, without its frame
-        passage.layer, passage.link, passage.ctx, passage.params = self.layer, self.link, ctx, params
-        passage.mark = passage.started = now
-        passage.depth = passage.self_ns = passage.calls = 0
-        passage.seen, passage.special = None, False
+        passage.link, passage.ctx, passage.params = self.link, ctx, params
+        passage.inner_ns = passage.calls = passage.special = 0
+        passage.seen = None
+        passage.started = clock()
         try:
             response = await self.wrap(passage.do_generate, params, ctx)
-            if type(response) is not Response and not isinstance(response, Response):
-                raise passage.wrong_type(_WRAP, response, "a Response")
+            seen = passage.seen
+            if (
+                seen is None
+                or passage.special
+                or response is not seen[0]
+                or response.text is not seen[1]
+                or response.reasoning is not seen[2]
+                or response.finish_reason is not seen[3]
+                or response.tool_calls
+                or response.blocked is not None
+            ):
+                return self._leave(passage, parent, response)
         except BaseException as error:  # noqa: BLE001  # every way out of a layer is accounted for
-            try:
-                response = await recover(passage, error, passage.do_generate)
-            except BaseException as final:
-                now = clock()
-                passage.close(now, passage.status_after(final), final)
-                parent.raised(final)
-                parent.resume(now)
-                raise
-        seen = passage.seen
-        if (
-            seen is not None
-            and response is seen[0]
-            and response.text is seen[1]
-            and response.reasoning is seen[2]
-            and response.finish_reason is seen[3]
-            and not response.tool_calls
-            and response.blocked is None
-            and not passage.special
-            and not passage.depth
-        ):
-            now = clock()
-            record = (self.id, 0, passage.self_ns + now - passage.mark, now - passage.started, ctx.model, _WRAP, None)
-            buffer = self.buffer
-            buffer.append(record)
-            if len(buffer) >= FOLD_AT:
-                self.layer.stats.fold()
-            ctx._executions.append(record)
-        else:
-            response, seen, status = _settled(passage, response)
-            now = clock()
-            passage.close(now, status)
+            return await self._after_error(passage, parent, error)
+        total = clock() - passage.started
+        ctx._executions.append((self.head, total - passage.inner_ns, total, None))
         parent.seen = seen
-        if parent.special or parent.depth != 1:
-            parent.inside_failed = False
-            parent.resume(now)
+        if parent.special or parent.calls != 1:
+            parent.answered(passage.started, passage.started + total)
         else:
-            parent.depth, parent.mark = 0, now
+            parent.inner_ns += total
         return response
 
-    async def _run_all(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
+    def _leave(self, passage: Passage, parent: Passage, response: Response) -> Response:
+        """An answer leaves that is not just the one that came."""
+        if not isinstance(response, Response):
+            raise passage.wrong_type(_WRAP, response, "a Response")
+        response, seen, status = _settled(passage, response)
         now = clock()
-        parent.pause(now)
-        passage = Passage.begun(self.layer, self.link, ctx, params, now)
+        passage.close(now, status)
+        parent.seen = seen
+        parent.answered(passage.started, now)
+        return response
+
+    async def _after_error(self, passage: Passage, parent: Passage, error: BaseException) -> Response:
+        try:
+            return self._leave(passage, parent, await recover(passage, error, passage.do_generate))
+        except BaseException as final:
+            now = clock()
+            passage.close(now, passage.status_after(final), final)
+            parent.raised(final)
+            parent.left(passage.started, now)
+            raise
+
+    async def _run_all(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
+        if parent.special:
+            parent.entered()
+        passage = Passage.begun(self.link, ctx, params, clock())
         try:
             try:
                 response = await self._answer(passage)
@@ -108,10 +103,10 @@ class GenerateNode:
         except BaseException as error:
             await passage.end(passage.status_after(error), None, error)
             parent.raised(error)
-            parent.resume(clock())
+            parent.left(passage.started, clock())
             raise
-        parent.came(seen)
-        parent.resume(clock())
+        parent.seen = seen
+        parent.answered(passage.started, clock())
         return response
 
     async def _answer(self, passage: Passage) -> Response:
@@ -140,7 +135,7 @@ class GenerateNode:
                 passage.fail(error, "transform_parts")
             raise
         finally:
-            if passage.link.only_hook is None:
+            if passage.several_hooks:
                 passage.lap("transform_parts")
         return response
 
@@ -164,9 +159,9 @@ class ModelNode:
         self.model = model
 
     async def run(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
-        now = clock()
-        parent.pause(now)
-        call = ctx._call
+        if parent.special:
+            parent.entered()
+        call, started = ctx._call, clock()
         attempt = Attempt(ctx.provider, ctx.model, None, None, None, False, _UNKNOWN)
         try:
             refuse_choices(params, ctx.provider, ctx.model)
@@ -174,19 +169,15 @@ class ModelNode:
             call.attempts.append(attempt)
             response = fresh(check_response(await self.model.generate(params), ctx))
         except BaseException as error:
-            after = clock()
-            attempt.error, attempt.duration = error, (after - now) / 1e9
+            now = clock()
+            attempt.error, attempt.duration = error, (now - started) / 1e9
             parent.raised(error)
-            parent.resume(after)
+            parent.left(started, now)
             raise
-        after = clock()
-        attempt.duration, attempt.committed, attempt.usage = (after - now) / 1e9, True, response.usage
+        now = clock()
+        attempt.duration, attempt.committed, attempt.usage = (now - started) / 1e9, True, response.usage
         parent.seen = signature(response)
-        if parent.special or parent.depth != 1:
-            parent.inside_failed = False
-            parent.resume(after)
-        else:
-            parent.depth, parent.mark = 0, after
+        parent.answered(started, now)
         return response
 
 

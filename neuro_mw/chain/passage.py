@@ -20,9 +20,12 @@ from ..stats import (
     INNER_ERROR,
     SHORT_CIRCUITED,
     STATUS_NAMES,
+    Extra,
+    Head,
+    hand_over,
 )
 from ..types import Block, Part, Response, ToolCall, Usage, no_usage
-from .stopwatch import Stopwatch
+from .stopwatch import MARKED, TIMED, Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -39,11 +42,11 @@ Signature = tuple[Response, str, str, str, tuple[tuple[str, str, str], ...]]
 class Link:
     """What lies inside of a point of a chain.
 
-    ``outer`` has the ids of all layers outside, that of the point itself included; ``only_hook`` is the name of the
-    one hook that its layer has in this mode, None where it has several.
+    ``outer`` has the ids of all layers outside, that of the point itself included; ``layer`` is that of the point, and
+    ``head`` what its records have in common (of the outermost point: None).
     """
 
-    __slots__ = ("chain", "generate", "only_hook", "outer", "stream")
+    __slots__ = ("chain", "generate", "head", "layer", "outer", "stream")
 
     def __init__(
         self,
@@ -51,23 +54,25 @@ class Link:
         stream: Callable[[Params, MiddlewareContext, Passage], AsyncIterator[Part]],
         chain: Chain,
         outer: frozenset[str],
-        only_hook: str | None = None,
+        layer: Layer | None = None,
+        head: Head | None = None,
     ) -> None:
-        self.generate, self.stream, self.chain, self.outer, self.only_hook = generate, stream, chain, outer, only_hook
+        self.generate, self.stream, self.chain, self.outer = generate, stream, chain, outer
+        self.layer: Any = layer
+        self.head: Any = head
 
 
 class Passage(Stopwatch):
     """The state of one passage. Its clock stands still while an inner call is under way."""
 
-    __slots__ = ("__dict__", "calls", "ctx", "link", "params", "seen", "started")
+    __slots__ = ("__dict__", "ctx", "link", "params", "seen")
 
     link: Link
     ctx: MiddlewareContext
     params: Params
-    started: int
-    calls: int  # inward calls made
     seen: Signature | None  # the last answer from inside, and how it looked when it came
     parked = False  # in a stream: someone else is at work
+    sampled_ns = 0  # of a step, scaled to all parts
     away_ns = 0  # the time in which the consumer held a stream
     first_ns = 0  # clock at the first delta let go
     parts = held = skipped = changed = 0
@@ -78,14 +83,23 @@ class Passage(Stopwatch):
     own_block = early = ended = False  # early: its step ended the answer
 
     @staticmethod
-    def begun(layer: Layer, link: Link, ctx: MiddlewareContext, params: Params, now: int) -> Passage:
+    def begun(link: Link, ctx: MiddlewareContext, params: Params, now: int) -> Passage:
         """A passage that begins now. (No ``__init__``: calling a class costs twice as much as all that it does.)"""
         passage = _new(Passage)
-        passage.layer, passage.link, passage.ctx, passage.params = layer, link, ctx, params
-        passage.mark = passage.started = now
-        passage.depth = passage.self_ns = passage.calls = 0
-        passage.seen, passage.special = None, False
+        passage.link, passage.ctx, passage.params, passage.started = link, ctx, params, now
+        passage.inner_ns = passage.calls = passage.special = 0
+        passage.seen = None
         return passage
+
+    @property
+    def layer(self) -> Layer:
+        """The layer that is passed."""
+        return self.link.layer  # type: ignore[no-any-return]  # None only at the outermost point, which has no hooks
+
+    @property
+    def several_hooks(self) -> bool:
+        """Whether the time of each hook is to be booked."""
+        return self.link.head.hook is None
 
     @property
     def answer(self) -> Response | None:
@@ -115,7 +129,7 @@ class Passage(Stopwatch):
                 raise MiddlewareError(f"do_generate/do_stream takes a dict of params, not {type(params).__name__}")
             if not self.changed & CHANGED_REQUEST and differ(params, self.params):
                 self.changed |= CHANGED_REQUEST
-                self.special = True
+                self.special |= MARKED
         ctx, link = self.ctx, self.link
         if self.calls:
             ctx = ctx.fork()
@@ -164,13 +178,27 @@ class Passage(Stopwatch):
         self.pulled = []
         return stream
 
+    def entered(self) -> None:
+        """An inward call begins, in generate mode."""
+        if self.special & TIMED:
+            self.pause(clock())
+
+    def answered(self, started: int, now: int) -> None:
+        """An inward call gave an answer, in generate mode."""
+        if self.inside_failed:
+            self.inside_failed = False
+        self.left(started, now)
+
     def came(self, seen: Signature) -> None:
         """An answer came from inside."""
-        self.seen, self.inside_failed = seen, False
+        self.seen = seen
+        if self.inside_failed:
+            self.inside_failed = False
 
     def raised(self, error: BaseException) -> None:
         """An error came from inside."""
-        self.inside_failed = self.special = True
+        self.inside_failed = True
+        self.special |= MARKED
         if self.inside is None:
             self.inside = [error]
         elif not any(error is known for known in self.inside):
@@ -209,7 +237,7 @@ class Passage(Stopwatch):
     def skip(self, error: BaseException, hook: str) -> None:
         """Count and log a failure that is passed over."""
         self.skipped += 1
-        self.special = True
+        self.special |= MARKED
         self.layer.log_skipped(error, hook, self.ctx.provider, self.ctx.model)
 
     def skip_or_raise(self, error: BaseException, hook: str) -> None:
@@ -255,8 +283,8 @@ class Passage(Stopwatch):
         """Note whether this answer is another than the one that came from inside."""
         if self.seen is not None and not unchanged(response, self.seen):
             self.changed |= CHANGED_ANSWER
-            self.special = True
-            self.special = True
+            self.special |= MARKED
+            self.special |= MARKED
 
     def status_after(self, error: BaseException) -> int:
         """How a passage that this error left ended."""
@@ -295,20 +323,16 @@ class Passage(Stopwatch):
         return clock() - self.started - self.away_ns
 
     def close(self, now: int, status: int, error: BaseException | None = None) -> None:
-        """Stop the clock and keep the record of this passage."""
-        if not self.depth:
-            self.self_ns += now - self.mark
-            self.mark = now
+        """Keep the record of this passage."""
+        self.special |= MARKED
         error_name = None if error is None else type(error).__name__
-        extra = None
-        if self.parts or self.held or self.skipped or self.changed or error_name:
-            extra = (self.parts, self.held, self.skipped, self.changed, error_name)
-        record = (
-            self.layer.id, status, self.self_ns, now - self.started - self.away_ns, self.ctx.model,
-            self.link.only_hook if self.laps is None else tuple(self.laps), extra,
-        )  # fmt: skip
-        self.layer.stats.record(record)
-        self.ctx._executions.append(record)
+        extra = Extra(status, self.parts, self.held, self.skipped, self.changed, error_name,
+                      None if self.laps is None else tuple(self.laps))  # fmt: skip
+        own = (self.paused_at if self.depth else now) - self.started - self.inner_ns + self.sampled_ns
+        call = self.ctx._call
+        call.executions.append((self.link.head, own, now - self.started - self.away_ns, extra))
+        if call.ended is not None:
+            hand_over(call.executions)
 
 
 class Root(Passage):
@@ -317,8 +341,8 @@ class Root(Passage):
     __slots__ = ()
 
     def __init__(self, link: Link, ctx: MiddlewareContext, params: Params) -> None:
-        self.link, self.ctx, self.params, self.seen, self.special = link, ctx, params, None, False
-        self.mark = self.self_ns = self.depth = self.calls = 0
+        self.link, self.ctx, self.params, self.seen = link, ctx, params, None
+        self.started = self.inner_ns = self.calls = self.special = 0
 
 
 def signature(response: Response) -> Signature:

@@ -136,10 +136,9 @@ class Step:
         passage = self.passage
         if self.samples:
             spent = self.sampled_ns * max(fed, self.samples) // self.samples
-            passage.self_ns += spent
+            passage.sampled_ns += spent
             if passage.laps is not None:
                 passage.laps.append((_HOOK, spent))
-                passage.lapped_ns += spent
 
     def compare(self) -> None:
         """Tell the passage what was seen: how much was held at most, whether the answer was changed."""

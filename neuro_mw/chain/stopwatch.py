@@ -13,21 +13,29 @@ if TYPE_CHECKING:
     from ..layer import Layer
 
 
+TIMED, MARKED = 1, 2  # bits of `special`: it must be told when inner calls begin; its record is not a plain one
+
+
 class Stopwatch:
     """Counts the time in which no inner call is under way, also when inner calls overlap.
 
+    Self time is what has passed since ``started`` less ``inner_ns``. A plain passage in generate mode is told of an
+    inner call when that is over (`left`); where ``timeout_s`` has to be kept, and in streams, also when it begins
+    (`pause`, `resume`).
+
     What every passage touches lies in slots (half the price of an instance dict); the rest are class attributes that
-    shine through until a passage sets its own. ``special`` is set with the first of those, so that the fast path of
-    generate mode has one flag to look at.
+    shine through until a passage sets its own. ``special`` tells the fast path of generate mode that it must look.
     """
 
-    __slots__ = ("depth", "layer", "mark", "self_ns", "special")
+    __slots__ = ("calls", "inner_ns", "special", "started")
 
-    layer: Layer
-    mark: int  # when it last began to run
-    depth: int  # inward calls under way
-    self_ns: int
-    special: bool
+    started: int
+    inner_ns: int  # the time in which an inner call was under way
+    calls: int  # inward calls made
+    special: int
+    depth = 0  # inward calls under way, where it is told of their beginning
+    paused_at = 0
+    intervals: list[tuple[int, int]] | None = None  # of inner calls, disjoint and in order
     timer: asyncio.Timeout | None = None
     hook_started_ns = 0  # self time when the hook under way began
     laps: list[tuple[str, int]] | None = None
@@ -36,7 +44,7 @@ class Stopwatch:
     def pause(self, now: int) -> None:
         """An inward call begins."""
         if not self.depth:
-            self.self_ns += now - self.mark
+            self.paused_at = now
             if self.timer is not None:
                 self.timer.reschedule(None)
         self.depth += 1
@@ -45,13 +53,34 @@ class Stopwatch:
         """An inward call is over."""
         self.depth -= 1
         if not self.depth:
-            self.mark = now
+            self.inner_ns += now - self.paused_at
             if self.timer is not None:
                 self._set_timer()
 
+    def left(self, started: int, now: int) -> None:
+        """An inward call is over whose beginning was not told; several may have overlapped."""
+        if self.special & TIMED:
+            self.resume(now)
+            return
+        if self.calls == 1:
+            self.inner_ns += now - started
+            return
+        if self.intervals is None:
+            self.intervals = []
+        while self.intervals and self.intervals[-1][1] > started:
+            before, after = self.intervals.pop()
+            if before < started:
+                self.intervals.append((before, after))
+                started = after
+                break
+            self.inner_ns -= after - before
+        if now > started:
+            self.intervals.append((started, now))
+            self.inner_ns += now - started
+
     def own_ns(self) -> int:
         """Self time until now."""
-        return self.self_ns if self.depth else self.self_ns + clock() - self.mark
+        return (self.paused_at if self.depth else clock()) - self.started - self.inner_ns
 
     def lap(self, hook: str) -> None:
         """Book the self time since the last lap to a hook."""
@@ -63,7 +92,8 @@ class Stopwatch:
 
     def _set_timer(self) -> None:
         assert self.timer is not None
-        left = self.layer.timeout_s - (self.own_ns() - self.hook_started_ns) / 1e9  # type: ignore[operator]
+        assert self.layer.timeout_s is not None
+        left = self.layer.timeout_s - (self.own_ns() - self.hook_started_ns) / 1e9
         self.timer.reschedule(asyncio.get_running_loop().time() + left)
 
     async def within(self, awaitable: Awaitable[Any], hook: str) -> Any:
@@ -71,7 +101,7 @@ class Stopwatch:
         if self.layer.timeout_s is None:
             return await awaitable
         try:
-            self.special = True
+            self.special |= TIMED
             async with asyncio.timeout(None) as self.timer:
                 self._set_timer()
                 result = await awaitable
@@ -81,6 +111,7 @@ class Stopwatch:
             raise
         finally:
             timer, self.timer = self.timer, None
+            self.special &= ~TIMED
         if timer is not None and timer.expired():  # the hook swallowed its cancellation
             raise self.too_slow(hook)
         return result

@@ -17,7 +17,6 @@ from .passage import Link, Passage, Root
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
-    from ..layer import Layer
     from ..types import Params
     from .compile import Chain
 
@@ -27,11 +26,11 @@ _SAMPLE_MASK = 63  # the time of fused steps is taken for one part in 64
 class Segment:
     """Neighbouring layers of which at most the innermost wraps the stream; then its hook is the source, else the model."""
 
-    __slots__ = ("entries", "model", "wrapping")
+    __slots__ = ("links", "model", "wrapping")
 
-    def __init__(self, entries: list[tuple[Layer, Link]], model: LanguageModel, *, wraps: bool) -> None:
-        self.entries, self.model = entries, model
-        self.wrapping = entries[-1][0] if wraps else None
+    def __init__(self, links: list[Link], model: LanguageModel, *, wraps: bool) -> None:
+        self.links, self.model = links, model
+        self.wrapping = links[-1] if wraps else None
 
     async def drive(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> AsyncIterator[Part]:
         """The parts that leave this segment. ``parent`` is the passage that pulls: its clock stands still meanwhile."""
@@ -166,3 +165,4 @@ async def deliver(
     finally:
         delivery.over = over
         await source.aclose()  # type: ignore[attr-defined]  # an async generator
+        call.end()

@@ -34,7 +34,7 @@ def code_of(error: BaseException) -> int:
 
 
 def line_of(error: BaseException) -> str:
-    """One line for an error with its notes: its message if it is ours, else its type, as a message may quote the prompt."""
+    """One line for an error: its message where it is ours, else its type (a message may quote the prompt); its notes."""
     if isinstance(error, UsageError):
         message = _usage(error)
     elif isinstance(error, NeuroError | OutputError):
