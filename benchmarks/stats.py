@@ -1,4 +1,4 @@
-"""Keeping one execution in the stats: taking in its record and, every so many records, folding them together."""
+"""Keeping executions in the stats: the record, its call's list, handing the list over, folding it into aggregates."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from time import perf_counter_ns as clock
 from typing import Any
 
 from neuro_mw import Response
-from neuro_mw.stats import LayerStats
+from neuro_mw.stats import hand_over
 
 from .chain import Named, NoOp, Ready, wrapped
 from .measure import Pace, Row, Slice, measure, row
 
-RECORDS = 4096  # a multiple of the batches that are folded
+LAYERS, CALLS = 10, 512
+
+Facts = list[tuple[Any, ...]]
+"""The records of one call."""
 
 
 def rows(pace: Pace) -> list[Row]:
@@ -20,48 +23,52 @@ def rows(pace: Pace) -> list[Row]:
 
 
 async def _rows(pace: Pace) -> list[Row]:
-    one = await _records()
+    one = await _calls()
     found = await measure(
         {
             "by hand": _by_hand(one),
-            "append": _appending(one),
+            "append": _recording(one, give=False),
             "one model": _recording(one),
-            "five models": _recording(await _records(models=5)),
-            "two hooks": _recording(await _records(hook=_TwoHooks)),
+            "five models": _recording(await _calls(models=5)),
+            "two hooks": _recording(await _calls(hook=_TwoHooks)),
         },
         pace,
-        per=RECORDS,
+        per=LAYERS * CALLS,
     )
     base = found["by hand"]
-    table = [row("count and total, by hand", base), row("list.append of the record", found["append"], base, "by hand")]
+    table = [
+        row("count and total, by hand", base),
+        row("the record, in its call's list", found["append"], base, "by hand"),
+    ]
     for name, what in (
-        ("one model", "LayerStats.record, one model, one hook"),
-        ("five models", "LayerStats.record, five models, one hook"),
-        ("two hooks", "LayerStats.record, one model, two hooks"),
+        ("one model", "the same, handed over and folded, one model, one hook"),
+        ("five models", "the same, five models, one hook"),
+        ("two hooks", "the same, one model, two hooks"),
     ):
         table.append(row(what, found[name], base, "by hand", max_value=0.3))
     return table
 
 
-async def _records(*, models: int = 1, hook: type[NoOp] = NoOp) -> list[Any]:
+async def _calls(*, models: int = 1, hook: type[NoOp] = NoOp) -> list[Facts]:
     """Records that real calls left behind, so that they look and spread as real ones do."""
-    made: list[Any] = []
-    calls = [wrapped(_named(f"model-{number}"), [_Tap(made), hook(0)]).generate for number in range(models)]
-    for number in range(RECORDS):
+    made: list[Facts] = []
+    layers = [_Tap(made), *(hook(number) for number in range(LAYERS))]
+    calls = [wrapped(_named(f"model-{number}"), layers).generate for number in range(models)]
+    for number in range(CALLS):
         await calls[number % models]("hello")
     return made
 
 
 class _Tap(Named):
-    """Takes the record of the layer inside of it."""
+    """Takes the records of the layers inside of it."""
 
-    def __init__(self, made: list[Any]) -> None:
+    def __init__(self, made: list[Facts]) -> None:
         super().__init__(-1)
         self.made = made
 
     async def wrap_generate(self, do_generate: Any, params: Any, context: Any) -> Response:
         response = await do_generate(params)
-        self.made.append(context._call.executions[-1])
+        self.made.append(context._call.executions[:])
         return response
 
 
@@ -76,26 +83,16 @@ def _named(model_id: str) -> Ready:
     return model
 
 
-def _recording(records: list[Any]) -> Slice:
-    stats = LayerStats()
-
+def _recording(calls: list[Facts], *, give: bool = True) -> Slice:
     async def run(times: int) -> int:
         started = clock()
         for _ in range(times):
-            for record in records:
-                stats.record(record)
-        return clock() - started
-
-    return run
-
-
-def _appending(records: list[Any]) -> Slice:
-    async def run(times: int) -> int:
-        started = clock()
-        for _ in range(times):
-            kept: list[Any] = []
-            for record in records:
-                kept.append(record)
+            for facts in calls:
+                executions: list[Any] = []
+                for head, self_ns, total_ns, extra in facts:
+                    executions.append((head, self_ns, total_ns, extra))
+                if give:
+                    hand_over(executions)
         return clock() - started
 
     return run
@@ -105,19 +102,20 @@ class _Simple:
     def __init__(self) -> None:
         self.count = self.total_ns = 0
 
-    def record(self, record: Any) -> None:
+    def record(self, total_ns: int) -> None:
         self.count += 1
-        self.total_ns += record[2]
+        self.total_ns += total_ns
 
 
-def _by_hand(records: list[Any]) -> Slice:
-    stats = _Simple()
+def _by_hand(calls: list[Facts]) -> Slice:
+    layers = [_Simple() for _ in range(LAYERS)]
 
     async def run(times: int) -> int:
         started = clock()
         for _ in range(times):
-            for record in records:
-                stats.record(record)
+            for facts in calls:
+                for layer, (_head, _self_ns, total_ns, _extra) in zip(layers, facts, strict=True):
+                    layer.record(total_ns)
         return clock() - started
 
     return run

@@ -162,11 +162,13 @@ def _table(plain: bool, *names: str, numbers: Sequence[str] = (), title: str | N
     style = None if plain else box.SIMPLE_HEAD
     table = Table(box=style, title=title, title_justify="left", title_style="dim", header_style="bold", pad_edge=False)
     for name in names:
-        table.add_column(name, overflow="fold")
-    for name in numbers:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == names[0])
+    for name in numbers:  # their heads are broken at words, so that the numbers and the ids need not be
+        head = name if plain else name.replace(" ", "\n").replace("-", "-\n")
+        table.add_column(head, justify="right", overflow="fold", no_wrap=True)
     return table
 
 
 def _ms(value: float) -> Text:
-    return Text(f"{value:.3f}")
+    digits = 3 if value < 10 else 1 if value < 1000 else 0
+    return Text(f"{value:.{digits}f}")

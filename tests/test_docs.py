@@ -223,7 +223,8 @@ FIELDS = {
     "method of the factory": [name for name in vars(neuro_mw.MiddlewareFactory) if not name.startswith("_")],
     "method of a wrapped model": [name for name in vars(neuro_mw.WrappedModel) if not name.startswith("_")],
 }
-INTERNAL = {"add", "derive", "lookup", "registrations", "configure", "layers", "version"}  # of the registry: for the factory
+# of the registry, but for the factory's own use
+INTERNAL = {"add", "derive", "lookup", "registrations", "configure", "layers", "version"}
 
 
 @pytest.mark.parametrize("what", list(FIELDS))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, StreamError
 from ..stats import CANCELLED, CHANGED_ANSWER, SHORT_CIRCUITED
-from ..types import Attempt, Finish, Part, Response, ResponseInfo
+from ..types import Attempt, Finish, Part, Response
 from .difference import Difference
 from .entry import open_step, refuse_choices, transform
-from .lane import Lane
+from .lane import NOT_CONTENT, Lane
 from .passage import Passage, Root
 from .wrapping import buffered, check_part, close, close_streams, open_wrap_stream, wrapped
 
@@ -29,6 +29,7 @@ class Flow:
         self.stepping: list[Lane] = []
         self.taps: list[Any] = []
         self.source: Any = None
+        self.pull: Any = None
         self.wrap: Passage | None = None  # the innermost layer's passage, if it wraps: its hook is the source
         self.wrap_difference: Difference | None = None
         self.matched: Any = None
@@ -117,7 +118,7 @@ class Flow:
             raise self._no_part(part)
         if self.wrap is not None:
             self.compare_wrap(part)
-        if self.attempt is not None and self.attempt.time_to_first_part is None and type(part) is not ResponseInfo:
+        if self.attempt is not None and self.attempt.time_to_first_part is None and type(part) not in NOT_CONTENT:
             self.attempt.time_to_first_part = (clock() - self.attempt_started) / 1e9
             self.attempt.committed = True
         leaving = self.push([part], 0, timed=True)

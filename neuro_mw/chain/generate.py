@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import iscoroutinefunction
 from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ class GenerateNode:
     def __init__(self, link: Link) -> None:
         self.link, self.head, self.hooks = link, link.head, link.layer.hooks
         self.wrap: Any = self.hooks.wrap_generate
-        only_wrap = link.head.hook == _WRAP and link.layer.timeout_s is None
+        only_wrap = link.head.hook == _WRAP and link.layer.timeout_s is None and iscoroutinefunction(self.wrap)
         self.run = self._run_wrap if only_wrap else self._run_all
 
     async def _run_wrap(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:

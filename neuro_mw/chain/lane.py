@@ -7,11 +7,14 @@ from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING
 
 from ..parts import Collector
-from ..types import Part, Response, ResponseInfo
+from ..types import Part, ProviderDelta, Response, ResponseInfo
 
 if TYPE_CHECKING:
     from .passage import Passage
     from .steps import Step
+
+NOT_CONTENT = (ResponseInfo, ProviderDelta)
+"""Parts that may leave before a refusal without anything of the answer having been shown."""
 
 
 class Lane:
@@ -29,7 +32,7 @@ class Lane:
         passage = self.passage
         for part in parts:
             passage.parts += 1
-            if not passage.first_ns and type(part) is not ResponseInfo:
+            if not passage.first_ns and type(part) not in NOT_CONTENT:
                 passage.first_ns = clock()
             if self.tap is not None:
                 self.tap.add(part)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from ..errors import RequestBlocked
 from ..parts import Collector, partial_of
 from ..receipt import Receipt
-from ..types import Finish, LanguageModel, Part, ReasoningDelta, Response, ResponseInfo, TextDelta
+from ..types import Finish, LanguageModel, Part, ReasoningDelta, Response, TextDelta
 from .entry import refuse_choices
 from .failing import settle
 from .flow import Flow
+from .lane import NOT_CONTENT
 from .passage import Link, Passage, Root
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ async def deliver(
                 for kept in withheld:
                     yield kept
                 continue
-            delivered = delivered or type(part) is not ResponseInfo
+            delivered = delivered or type(part) not in NOT_CONTENT
             yield part
         over = "was already consumed"
     except Exception as error:

@@ -34,7 +34,7 @@ def code_of(error: BaseException) -> int:
 
 
 def line_of(error: BaseException) -> str:
-    """One line for an error: its message where it is ours, else its type (a message may quote the prompt); its notes."""
+    """One line for an error: its message where it is ours, else its type (its message may quote the prompt); notes."""
     if isinstance(error, UsageError):
         message = _usage(error)
     elif isinstance(error, NeuroError | OutputError):

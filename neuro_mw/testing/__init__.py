@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .openai_wire import Reply
+    from .scripted import ScriptedModel, cut
     from .stub_openai import StubOpenAI
 
 _WHERE = {
     "Reply": ".openai_wire",
+    "ScriptedModel": ".scripted",
+    "cut": ".scripted",
     "StubOpenAI": ".stub_openai",
 }
 
-__all__ = ["Reply", "StubOpenAI"]
+__all__ = ["Reply", "ScriptedModel", "StubOpenAI", "cut"]
 
 
 def __getattr__(name: str) -> Any:

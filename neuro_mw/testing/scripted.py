@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from ..parts import parts_of
-from ..types import Params, Part, ReasoningDelta, Response, TextDelta, ToolCallDelta
+from neuro_mw.parts import parts_of
+from neuro_mw.types import Params, Part, ReasoningDelta, Response, TextDelta, ToolCallDelta
 
 
 class ScriptedModel:

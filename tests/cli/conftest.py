@@ -63,7 +63,7 @@ class Odd:
         if self.model_id == "cancel":
             raise asyncio.CancelledError
         if self.model_id == "tools":
-            return Response(text="", tool_calls=[ToolCall("c1", "weather", '{"in": "Rome"}')], finish_reason="tool_calls")
+            return Response(tool_calls=[ToolCall("c1", "weather", '{"in": "Rome"}')], finish_reason="tool_calls")
         return Response(text="line\\n")
     async def stream(self, params):
         try:

@@ -68,9 +68,9 @@ def test_the_mask_does_not_depend_on_the_cut(pieces: list[str]) -> None:
 
 @pytest.mark.parametrize("chunk_chars", [1, 3, 7, 1000])
 def test_the_mask_holds_in_both_modes(chunk_chars: int) -> None:
-    model = MiddlewareFactory(plugins=False).apply_middleware(EchoModel(chunk_chars=chunk_chars))
-    assert asyncio.run(model.generate(PROMPT)).text == PROMPT
-    model = MiddlewareFactory(middleware=[DemoMask()], plugins=False).apply_middleware(EchoModel(chunk_chars=chunk_chars))
+    echo = EchoModel(chunk_chars=chunk_chars)
+    assert asyncio.run(MiddlewareFactory(plugins=False).apply_middleware(echo).generate(PROMPT)).text == PROMPT
+    model = MiddlewareFactory(middleware=[DemoMask()], plugins=False).apply_middleware(echo)
 
     async def streamed() -> str:
         async with model.stream(PROMPT) as stream:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -171,8 +170,3 @@ def test_a_missing_key_is_named(neuro, openai) -> None:
     done = neuro("run", "hello", "--model", "openai/gpt-4o", **{**openai[1], "OPENAI_API_KEY": ""})
     assert done.returncode == 1
     assert "OPENAI_API_KEY" in done.stderr
-
-
-def test_python_of_the_tests_is_the_one_that_runs(neuro) -> None:
-    assert sys.executable
-    assert neuro("--version").stdout.startswith("neuro-mw ")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from neuro_mw import Finish, Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Params, Part, TextDelta
 from pydantic import BaseModel, Field
+
+from neuro_mw import Finish, Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Params, Part, TextDelta
 
 
 class SignatureStep:
