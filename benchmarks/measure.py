@@ -22,11 +22,11 @@ Slice = Callable[[int], Awaitable[int]]
 class Pace:
     """How long to measure: rounds, and the time that one slice of one contestant should take."""
 
-    rounds: int = 41
-    slice_ms: float = 4.0
+    rounds: int = 21
+    slice_ms: float = 16.0
 
 
-FULL, QUICK = Pace(), Pace(rounds=5, slice_ms=1.0)
+FULL, QUICK = Pace(), Pace(rounds=3, slice_ms=1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .stats import MiddlewareChainStats, MiddlewareStats
 
 _BAR_CELLS = 16
+_ANY_WIDTH = 10_000  # columns
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _STATUS_STYLES = {
     "completed": "green", "short_circuited": "cyan", "blocked": "bold red", "failed": "bold red",
@@ -67,6 +69,24 @@ class Bar:
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(1, min(self.cells, options.max_width))
+
+
+class _Sheet(Table):
+    """A table that becomes a list where it does not fit: a number cut short would be a wrong number."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        needed = Measurement.get(console, options.update(max_width=_ANY_WIDTH), self).minimum
+        if needed <= options.max_width:
+            yield from super().__rich_console__(console, options)
+            return
+        if self.title:
+            yield Text(str(self.title), style="dim")
+        heads = [str(column.header).replace("-\n", "-").replace("\n", " ") for column in self.columns]
+        for first, *cells in zip(*(column.cells for column in self.columns), strict=True):
+            yield first
+            told = [Text.assemble(head, ": ", cell) for head, cell in zip(heads[1:], cells, strict=True)
+                    if isinstance(cell, Text)]  # fmt: skip
+            yield Padding(Text(", ").join(told), (0, 0, 0, 2))
 
 
 def stats_table(
@@ -160,7 +180,7 @@ def plugins_table(plugins: Iterable[PluginInfo], *, plain: bool = False) -> Tabl
 
 def _table(plain: bool, *names: str, numbers: Sequence[str] = (), title: str | None = None) -> Table:
     style = None if plain else box.SIMPLE_HEAD
-    table = Table(box=style, title=title, title_justify="left", title_style="dim", header_style="bold", pad_edge=False)
+    table = _Sheet(box=style, title=title, title_justify="left", title_style="dim", header_style="bold", pad_edge=False)
     for name in names:
         table.add_column(name, overflow="fold", no_wrap=name == names[0])
     for name in numbers:  # their heads are broken at words, so that the numbers and the ids need not be

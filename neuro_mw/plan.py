@@ -48,8 +48,8 @@ class Plan:
     def layers_for(
         self, provider: str, model: str, options: Mapping[str, Any]
     ) -> tuple[list[Layer], dict[str, str]]:
-        """The layers that apply there, and why each of the others does not."""
-        applied, left_out = [], {one.id: one.reason for one in self.off}
+        """The layers that apply there, and why each of the others that are on does not."""
+        applied, left_out = [], {}
         for layer in self.layers:
             reason = layer.conditions.refusal(provider, model, options)
             if reason is None:
@@ -105,7 +105,7 @@ class Plan:
                 True, spent, last[-1].error if last else None, self.why_on[layer.id]
             )
             total += spent
-        for id, reason in left_out.items():
+        for id, reason in (left_out | {one.id: one.reason for one in self.off}).items():
             results[id] = MiddlewareExecutionResult(False, 0.0, None, reason)
         return MiddlewareChainStats(len(self.layers) + len(self.off), len(applied), total, results)
 

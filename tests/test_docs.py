@@ -168,6 +168,22 @@ def test_shell_examples_name_what_exists() -> None:
     assert seen >= 7
 
 
+def test_every_command_and_option_is_in_the_readme() -> None:
+    section = TEXT["README.md"].split("## Command line")[1].split("\n## ")[0]
+    commands = re.findall(r"^  (\w+)  ", run_help().stdout.split("Commands:")[1], re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        assert f"neuro-mw {command}" in section, command
+        for option in re.findall(r"^  (?:-\w, )?(--[\w-]+)", run_help(command).stdout, re.MULTILINE):
+            assert option == "--help" or documented(option, section), f"{command} {option}"
+
+
+def test_doubles_for_tests_are_documented() -> None:
+    import neuro_mw.testing
+
+    assert [name for name in neuro_mw.testing.__all__ if not documented(name)] == []
+
+
 def test_readme_commands_are_one_line_each() -> None:
     """The two commands for a fresh machine; .ci/run takes them from here."""
     for ending in ("neuro-mw demo", "python -m pytest"):
@@ -284,6 +300,14 @@ def test_links_lead_somewhere(page: str) -> None:
     folder = ROOT if page == "README.md" else ROOT / "docs"
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", TEXT[page]):
         assert (folder / target).exists(), f"{page}: {target}"
+
+
+def test_architecture_names_every_module() -> None:
+    page = TEXT["architecture.md"]
+    package = ROOT / "neuro_mw"
+    files = [path.name for path in package.glob("*.py") if path.name != "__init__.py"]
+    folders = [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
+    assert [name for name in files + folders if f"`{name}`" not in page] == []
 
 
 def test_pages_name_real_files() -> None:

@@ -160,7 +160,9 @@ def test_editable_wheel_points_at_the_checkout_alone(tmp_path: Path) -> None:
 def test_sdist_builds_the_same_wheel(built: Path, wheel: Path, tmp_path: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
+        # the argument `filter` of extractall came with 3.11.4; the attribute is ignored before that
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(tmp_path)
     (source,) = tmp_path.iterdir()
     for needed in ("presets/default.toml", "tests/test_packaging.py", "README.md", "CHANGELOG.md", "LICENSE"):
         assert (source / needed).is_file(), needed

@@ -25,11 +25,7 @@ async def settle(flow: Flow, error: Exception) -> None:
         await _block(flow, lane, error)
         return
     if lane is not None and own:
-        passage = lane.passage
-        hook = "transform_parts" if flow.at is not None else _hook_at_work(flow)
-        note = f"middleware '{passage.layer.id}' failed in {hook} ({flow.ctx.provider}/{flow.ctx.model})"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+        lane.passage.blame(error, "transform_parts" if flow.at is not None else _hook_at_work(flow))
     outward = flow.lanes[lane.index :] if lane is not None else flow.lanes
     for outer in outward:
         outer.abort()

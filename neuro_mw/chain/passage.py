@@ -248,10 +248,14 @@ class Passage(Stopwatch):
 
     def fail(self, error: BaseException, hook: str) -> NoReturn:
         """Raise an own failure with its type kept and a note that names the culprit."""
-        note = f"middleware '{self.layer.id}' failed in {hook} ({self.ctx.provider}/{self.ctx.model})"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+        self.blame(error, hook)
         raise error
+
+    def blame(self, error: BaseException, hook: str) -> None:
+        """Add the note that names middleware, hook and model, unless it is there already."""
+        culprit = f"middleware '{self.layer.id}' failed in "
+        if not any(note.startswith(culprit) for note in getattr(error, "__notes__", ())):
+            error.add_note(f"{culprit}{hook} ({self.ctx.provider}/{self.ctx.model})")
 
     def wrong_type(self, hook: str, got: Any, wanted: str) -> MiddlewareError:
         what = "returned nothing" if got is None else f"returned {type(got).__name__}"

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..errors import BadRequest
 from ..frozen import freeze
 from ..types import LanguageModel
 
@@ -43,6 +44,11 @@ class Router:
         self, name: str, params: Params, ctx: MiddlewareContext, link: Link
     ) -> tuple[Params, MiddlewareContext, Link]:
         """Params, context and goal for a call inward that names a model."""
+        if not isinstance(name, str) or not name:
+            raise BadRequest(
+                f"params['model'] is {type(name).__name__}, not the name of a model",
+                provider=ctx.provider, model=ctx.model,
+            )  # fmt: skip
         provider, bare = self._split(name, ctx.provider)
         if bare != name:
             params = {**params, "model": bare}

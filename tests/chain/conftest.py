@@ -16,11 +16,11 @@ def mode(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-async def call(model: Any, mode: str, prompt: Any = "hi", **params: Any) -> Response:
+async def call(wrapped: Any, mode: str, prompt: Any = "hi", /, **params: Any) -> Response:
     """One call in one mode; a stream is read to its end and its parts are checked against the grammar."""
     if mode == "generate":
-        return await model.generate(prompt, **params)
-    stream = model.stream(prompt, **params)
+        return await wrapped.generate(prompt, **params)
+    stream = wrapped.stream(prompt, **params)
     parts = []
     async with stream:
         async for part in stream:
@@ -44,7 +44,7 @@ def wrap(model: Any, *middlewares: Any, **options: Any) -> Any:
 def ask(mode: str) -> Callable[..., Response]:
     """ask(model, *middlewares, config=..., **params): one call in the mode of this test."""
 
-    def ask(model: Any, *middlewares: Any, config: Any = None, prompt: Any = "hi", **params: Any) -> Response:
-        return run(call(wrap(model, *middlewares, middleware_config=config), mode, prompt, **params))
+    def ask(inner: Any, *middlewares: Any, config: Any = None, prompt: Any = "hi", **params: Any) -> Response:
+        return run(call(wrap(inner, *middlewares, middleware_config=config), mode, prompt, **params))
 
     return ask

@@ -4,12 +4,40 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 
 from neuro_mw import NeuroError
 from neuro_mw.cli import main
 from neuro_mw.cli.demo import SECRET
+
+
+@pytest.fixture
+def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(site))
+
+
+@pytest.mark.parametrize("mode", [[], ["--no-stream"]])
+def test_refused(capsys, installed: None, tmp_path: Path, mode: list[str]) -> None:
+    (tmp_path / "raise.toml").write_text('on_block = "raise"\n[middleware.refuse]\n')
+    for options in (["--enable", "refuse"], ["--config", str(tmp_path / "raise.toml")]):
+        assert main(["run", "x", *options, *mode]) == 3
+        assert capsys.readouterr().err == "neuro-mw: blocked by middleware 'refuse': no thanks\n"
+
+
+def test_plugins(capsys, installed: None) -> None:
+    assert main(["plugins", "--json"]) == 0
+    assert "cliplug" in [one["distribution"] for one in json.loads(capsys.readouterr().out)]
+    assert main(["plugins"]) == 0
+    assert "needs_option" in capsys.readouterr().out
+    assert main(["list"]) == 0
+    assert "needs_option" in capsys.readouterr().out
+
+
+def test_tool_calls(capsys, installed: None) -> None:
+    assert main(["run", "x", "--model", "odd/tools"]) == 0
+    assert "[tool call] weather" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mode", [[], ["--no-stream"]])
@@ -26,7 +54,9 @@ def test_run_as_json(capsys) -> None:
     assert set(json.loads(capsys.readouterr().out)) == {"plan", "response", "receipt", "stats", "middleware"}
 
 
-@pytest.mark.parametrize(("text", "prompt"), [("one\n", "one"), ("two\r\n", "two"), ("a\n\n", "a\n"), ("\ttab", "\ttab")])
+@pytest.mark.parametrize(
+    ("text", "prompt"), [("one\n", "one"), ("two\r\n", "two"), ("a\n\n", "a\n"), ("\ttab", "\ttab")]
+)
 def test_the_prompt_loses_one_line_break(capsys, monkeypatch: pytest.MonkeyPatch, text: str, prompt: str) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert main(["run", "--json"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import doctest
 import importlib
 import json
 import os
@@ -172,3 +173,9 @@ def test_loading_is_never_at_import(installed: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), str(ROOT)])}
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.usefixtures("sample")
+def test_its_docstring_example_runs() -> None:
+    failed, tried = doctest.testmod(importlib.import_module("neuro_mw_sample.signature"))
+    assert (failed, tried > 0) == (0, True)
