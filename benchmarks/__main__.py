@@ -59,6 +59,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
         "cores": f"{os.cpu_count()} cores",
+        "load": f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown",
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
     }
 
@@ -74,12 +75,12 @@ def _cpu() -> str:
 
 def print_table(title: str, table: list[Row]) -> None:
     print(f"\n{title}")
-    print(f"{'':<58}{'median':>9}{'min':>9}  {'unit':<7}{'ratio':>8}  {'to':<20}{'budget':<20}")
+    print(f"{'':<58}{'median':>9}{'min':>9}  {'unit':<7}{'ratio':>8}  {'to':<20}{'budget':<24}")
     for one in table:
         ratio = "" if one.ratio is None else f"{one.ratio:.2f}x"
         print(
             f"{one.what:<58}{one.median:>9.3f}{one.least:>9.3f}  {one.unit:<7}{ratio:>8}  {one.against:<20}"
-            f"{one.budget:<20}{one.verdict}".rstrip()
+            f"{one.budget:<24}{one.verdict}".rstrip()
         )
 
 

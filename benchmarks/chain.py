@@ -126,8 +126,8 @@ async def _rows(pace: Pace) -> list[Row]:
         contestants[f"objects {count}"] = awaiting(objects(model, count), params)
         contestants[f"hooked {count}"] = awaiting(hooked(model, count), params)
         contestants[f"chain {count}"] = awaiting(chain.generate, params)
-    idle = wrapped(model, [*(NoOp(number) for number in range(10)), *(Named(number) for number in range(10))])
-    contestants["chain 10 and 10 without hooks"] = awaiting(idle.generate, params)
+    idle = wrapped(model, [NoOp(0), *(Named(number) for number in range(100))])
+    contestants["chain 1 and 100 without hooks"] = awaiting(idle.generate, params)
     default = MiddlewareFactory(plugins=False).apply_middleware(model)
     contestants["preset default"] = awaiting(default.generate, params)
     found = await measure(contestants, pace)
@@ -139,11 +139,15 @@ async def _rows(pace: Pace) -> list[Row]:
         table.append(row(f"objects, two timers, one frame: {count}", found[f"objects {count}"], base, "hooked objects"))
         table.append(row(f"objects, two timers, calling a hook: {count}", base))
         limit = {"max_ratio": 2.4} if count == 10 else {}
-        table.append(row(f"neuro_mw: {count} wrap_generate", found[f"chain {count}"], base, "hooked objects", **limit))
+        chain = found[f"chain {count}"]
+        table.append(row(f"neuro_mw: {count} wrap_generate", chain, base, "hooked objects", **limit))
+        if count == 10:
+            one_frame = found["objects 10"]
+            table.append(row("neuro_mw: 10 wrap_generate", chain, one_frame, "one-frame objects", **limit))
     one, twenty = found["chain 1"], found["chain 20"]
     hand = each(found["hooked 20"], found["hooked 1"], 19)
     table.append(row("neuro_mw: each further layer", each(twenty, one, 19), hand, "hooked objects"))
-    idle_cost = each(found["chain 10 and 10 without hooks"], found["chain 10"], 10)
+    idle_cost = each(found["chain 1 and 100 without hooks"], found["chain 1"], 100)
     table.append(row("neuro_mw: a layer without hooks", idle_cost, max_value=0.01))
     table.append(row("neuro_mw: preset default (analytics)", found["preset default"]))
     return table

@@ -1,7 +1,8 @@
 """Interleaved measuring: in every round each contestant runs one slice, so that all of them meet the same machine.
 
 A figure of a round is comparable with the other figures of that round only. Ratios are therefore taken round by round
-and their median is reported; a machine that slows down for a while slows down both sides of a ratio.
+and their median is reported; a machine that slows down for a while slows down both sides of a ratio. Slices are taken
+by the thread's CPU time, so that what other processes run meanwhile does not count (how they crowd caches still does).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from statistics import median
-from time import perf_counter_ns as clock
+from time import thread_time_ns as clock
 from typing import Any
 
 Slice = Callable[[int], Awaitable[int]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter_ns as clock
+from time import thread_time_ns as clock
 from typing import Any
 
 from neuro_mw import Response

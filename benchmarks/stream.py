@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from itertools import repeat
-from time import perf_counter_ns as clock
+from time import thread_time_ns as clock
 from typing import Any
 
 from neuro_mw import Finish, Part, TextDelta, Usage

@@ -26,7 +26,7 @@ _NAMES = {
         "RequestBlocked", "StreamError", "StreamInterrupted", "TokenLimitExceeded", "UnknownMiddleware",
     ),
     "explain": ("ChainPlan", "PlanEntry"),
-    "factory": ("MiddlewareFactory", "ValidationResult"),
+    "factory": ("MiddlewareFactory",),
     "hookspecs": ("hookimpl", "hookspec"),
     "layer": ("Layer",),
     "contract": (
@@ -40,6 +40,7 @@ _NAMES = {
     "receipt": ("Receipt",),
     "registry": ("MiddlewareRegistry",),
     "stats": ("MiddlewareChainStats", "MiddlewareExecutionResult", "MiddlewareStats"),
+    "validation": ("ValidationResult",),
     "types": (
         "Attempt", "Block", "Finish", "FinishReason", "LanguageModel", "Params", "Part", "ProviderDelta",
         "ReasoningDelta", "Response", "ResponseInfo", "Session", "TextDelta", "ToolCall", "ToolCallDelta", "Usage",
@@ -47,7 +48,7 @@ _NAMES = {
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604  # names, computed once from the table above
+__all__ = ["__version__", *sorted(_HOME)]
 
 if TYPE_CHECKING:
     from .conditions import Conditions as Conditions
@@ -55,79 +56,187 @@ if TYPE_CHECKING:
     from .config import MiddlewareEntry as MiddlewareEntry
     from .context import CallMetadata as CallMetadata
     from .context import MiddlewareContext as MiddlewareContext
-    from .errors import (
-        AuthenticationFailed as AuthenticationFailed,
-        BadRequest as BadRequest,
-        Blocked as Blocked,
-        BudgetExceeded as BudgetExceeded,
-        CircuitOpen as CircuitOpen,
-        ConfigError as ConfigError,
-        ContentRefused as ContentRefused,
-        ContextTooLong as ContextTooLong,
-        DuplicateMiddleware as DuplicateMiddleware,
-        LimitError as LimitError,
-        MiddlewareError as MiddlewareError,
-        MiddlewareTimeout as MiddlewareTimeout,
-        NeuroError as NeuroError,
-        OrderError as OrderError,
-        PluginError as PluginError,
-        PresetNotFound as PresetNotFound,
-        ProviderError as ProviderError,
-        ProviderRateLimited as ProviderRateLimited,
-        ProviderTimeout as ProviderTimeout,
-        ProviderUnavailable as ProviderUnavailable,
-        RateLimitExceeded as RateLimitExceeded,
-        RegistrationError as RegistrationError,
-        RequestBlocked as RequestBlocked,
-        StreamError as StreamError,
-        StreamInterrupted as StreamInterrupted,
-        TokenLimitExceeded as TokenLimitExceeded,
-        UnknownMiddleware as UnknownMiddleware,
-    )
-    from .explain import ChainPlan as ChainPlan, PlanEntry as PlanEntry
-    from .factory import MiddlewareFactory as MiddlewareFactory, ValidationResult as ValidationResult
-    from .hookspecs import hookimpl as hookimpl, hookspec as hookspec
-    from .layer import Layer as Layer
     from .contract import (
         CONTRACT as CONTRACT,
+    )
+    from .contract import (
         Hooks as Hooks,
+    )
+    from .contract import (
         Middleware as Middleware,
+    )
+    from .contract import (
         MiddlewareMetadata as MiddlewareMetadata,
+    )
+    from .contract import (
         Outcome as Outcome,
+    )
+    from .contract import (
         PartStep as PartStep,
+    )
+    from .contract import (
         hooks_of as hooks_of,
+    )
+    from .contract import (
         middleware as middleware,
     )
-    from .model import Stream as Stream, SyncStream as SyncStream, WrappedModel as WrappedModel
+    from .errors import (
+        AuthenticationFailed as AuthenticationFailed,
+    )
+    from .errors import (
+        BadRequest as BadRequest,
+    )
+    from .errors import (
+        Blocked as Blocked,
+    )
+    from .errors import (
+        BudgetExceeded as BudgetExceeded,
+    )
+    from .errors import (
+        CircuitOpen as CircuitOpen,
+    )
+    from .errors import (
+        ConfigError as ConfigError,
+    )
+    from .errors import (
+        ContentRefused as ContentRefused,
+    )
+    from .errors import (
+        ContextTooLong as ContextTooLong,
+    )
+    from .errors import (
+        DuplicateMiddleware as DuplicateMiddleware,
+    )
+    from .errors import (
+        LimitError as LimitError,
+    )
+    from .errors import (
+        MiddlewareError as MiddlewareError,
+    )
+    from .errors import (
+        MiddlewareTimeout as MiddlewareTimeout,
+    )
+    from .errors import (
+        NeuroError as NeuroError,
+    )
+    from .errors import (
+        OrderError as OrderError,
+    )
+    from .errors import (
+        PluginError as PluginError,
+    )
+    from .errors import (
+        PresetNotFound as PresetNotFound,
+    )
+    from .errors import (
+        ProviderError as ProviderError,
+    )
+    from .errors import (
+        ProviderRateLimited as ProviderRateLimited,
+    )
+    from .errors import (
+        ProviderTimeout as ProviderTimeout,
+    )
+    from .errors import (
+        ProviderUnavailable as ProviderUnavailable,
+    )
+    from .errors import (
+        RateLimitExceeded as RateLimitExceeded,
+    )
+    from .errors import (
+        RegistrationError as RegistrationError,
+    )
+    from .errors import (
+        RequestBlocked as RequestBlocked,
+    )
+    from .errors import (
+        StreamError as StreamError,
+    )
+    from .errors import (
+        StreamInterrupted as StreamInterrupted,
+    )
+    from .errors import (
+        TokenLimitExceeded as TokenLimitExceeded,
+    )
+    from .errors import (
+        UnknownMiddleware as UnknownMiddleware,
+    )
+    from .explain import ChainPlan as ChainPlan
+    from .explain import PlanEntry as PlanEntry
+    from .factory import MiddlewareFactory as MiddlewareFactory
+    from .hookspecs import hookimpl as hookimpl
+    from .hookspecs import hookspec as hookspec
+    from .layer import Layer as Layer
+    from .model import Stream as Stream
+    from .model import SyncStream as SyncStream
+    from .model import WrappedModel as WrappedModel
     from .options import MiddlewareFactoryOptions as MiddlewareFactoryOptions
-    from .parts import Collector as Collector, collect as collect, parts_of as parts_of
+    from .parts import Collector as Collector
+    from .parts import collect as collect
+    from .parts import parts_of as parts_of
     from .plugins import PluginInfo as PluginInfo
-    from .presets import MiddlewarePreset as MiddlewarePreset, PresetInfo as PresetInfo
+    from .presets import MiddlewarePreset as MiddlewarePreset
+    from .presets import PresetInfo as PresetInfo
     from .receipt import Receipt as Receipt
     from .registry import MiddlewareRegistry as MiddlewareRegistry
     from .stats import (
         MiddlewareChainStats as MiddlewareChainStats,
+    )
+    from .stats import (
         MiddlewareExecutionResult as MiddlewareExecutionResult,
+    )
+    from .stats import (
         MiddlewareStats as MiddlewareStats,
     )
     from .types import (
         Attempt as Attempt,
+    )
+    from .types import (
         Block as Block,
+    )
+    from .types import (
         Finish as Finish,
+    )
+    from .types import (
         FinishReason as FinishReason,
+    )
+    from .types import (
         LanguageModel as LanguageModel,
+    )
+    from .types import (
         Params as Params,
+    )
+    from .types import (
         Part as Part,
+    )
+    from .types import (
         ProviderDelta as ProviderDelta,
+    )
+    from .types import (
         ReasoningDelta as ReasoningDelta,
+    )
+    from .types import (
         Response as Response,
+    )
+    from .types import (
         ResponseInfo as ResponseInfo,
+    )
+    from .types import (
         Session as Session,
+    )
+    from .types import (
         TextDelta as TextDelta,
+    )
+    from .types import (
         ToolCall as ToolCall,
+    )
+    from .types import (
         ToolCallDelta as ToolCallDelta,
+    )
+    from .types import (
         Usage as Usage,
     )
+    from .validation import ValidationResult as ValidationResult
 
 
 def __getattr__(name: str) -> Any:

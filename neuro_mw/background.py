@@ -17,7 +17,7 @@ _loop: asyncio.AbstractEventLoop | None = None
 
 
 def _forget() -> None:
-    global _loop  # noqa: PLW0603  # a forked child has no such thread
+    global _loop  # a forked child has no such thread
     _loop = None
 
 
@@ -27,7 +27,7 @@ if hasattr(os, "register_at_fork"):
 
 def loop() -> asyncio.AbstractEventLoop:
     """The background loop, started at the first need."""
-    global _loop  # noqa: PLW0603  # one for the process
+    global _loop  # one for the process
     with _lock:
         if _loop is None or _loop.is_closed():
             _loop = asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""When a middleware applies: by provider, model, options and mode when the chain is built, by `custom` for each call."""
+"""When a middleware applies: decided when the chain is built, but for `custom`, which is asked for each call."""
 
 from __future__ import annotations
 

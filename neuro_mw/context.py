@@ -18,7 +18,7 @@ _new = object.__new__
 
 
 def _reseed() -> None:
-    global _process  # noqa: PLW0603  # a forked child must not repeat its parent's ids
+    global _process  # a forked child must not repeat its parent's ids
     _process = os.urandom(6).hex()
 
 

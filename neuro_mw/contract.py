@@ -53,7 +53,8 @@ class MiddlewareMetadata:
         if self.kind not in ("observer", "guard", "transform", "control"):
             raise ConfigError(f"unknown kind {self.kind!r}", key=f"{self.id}.kind", expected="observer, guard, ...")
         if self.on_error not in (None, "raise", "skip"):
-            raise ConfigError(f"unknown on_error {self.on_error!r}", key=f"{self.id}.on_error", expected="raise or skip")
+            key = f"{self.id}.on_error"
+            raise ConfigError(f"unknown on_error {self.on_error!r}", key=key, expected="raise or skip")
         for field in ("before", "after", "requires"):
             value = getattr(self, field)
             if isinstance(value, str):
@@ -133,9 +134,24 @@ class Middleware:
 
         self.config = validated(model, given, key=f"middleware.{id}.config")
 
-    async def transform_params(self, params: Params, context: MiddlewareContext) -> Params:
-        """The request that goes inward. May be a plain def; `params` is this hook's own copy."""
-        return params
+    if TYPE_CHECKING:  # both may be overridden by a plain def or by an async one
+
+        def transform_params(self, params: Params, context: MiddlewareContext) -> Params | Awaitable[Params]:
+            """The request that goes inward. May be a plain def; `params` is this hook's own copy."""
+            ...
+
+        def on_end(self, outcome: Outcome, context: MiddlewareContext) -> Awaitable[None] | None:
+            """Called exactly once for each passage, whatever happened. May be a plain def."""
+            ...
+
+    else:
+
+        async def transform_params(self, params, context):
+            """The request that goes inward. May be a plain def; `params` is this hook's own copy."""
+            return params
+
+        async def on_end(self, outcome, context):
+            """Called exactly once for each passage, whatever happened. May be a plain def."""
 
     async def wrap_generate(self, do_generate: DoGenerate, params: Params, context: MiddlewareContext) -> Response:
         """The whole answer; call ``await do_generate(params)`` any number of times, or not at all."""
@@ -153,9 +169,6 @@ class Middleware:
     ) -> PartStep | Callable[[Part], Part | Iterable[Part] | None] | None:
         """A step for the parts of this call's answer, in both modes; None for none."""
         return None
-
-    async def on_end(self, outcome: Outcome, context: MiddlewareContext) -> None:
-        """Called exactly once for each passage, whatever happened. May be a plain def."""
 
     async def startup(self) -> None:
         """Called once, before the first call or by ``async with factory``."""

@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .config import FactoryFile, deep_merge, entries_of, entry_of, read_toml, validated
+from .config import FactoryFile, deep_merge, entries_of, read_toml, validated
 from .context import MiddlewareContext
-from .errors import ConfigError, NeuroError, PluginError
+from .contract import Middleware
+from .errors import ConfigError, PluginError
 from .explain import ChainPlan
 from .frozen import freeze
-from .layer import Instance
-from .contract import Middleware
+from .layer import Instance, close_all, start_all
 from .model import WrappedModel
 from .options import MiddlewareFactoryOptions, Switches, merged_with_call, refuse_unknown
 from .order import check_requirements
@@ -26,18 +25,10 @@ from .presets import MiddlewarePreset, PresetInfo, Presets
 from .registry import MiddlewareRegistry
 from .stats import MiddlewareChainStats
 from .types import LanguageModel, Session
+from .validation import ValidationResult, validate
 
 _CACHED_PLANS = 64
 _DEFAULTS = {one.name: one.default for one in dataclasses.fields(MiddlewareFactoryOptions)}
-
-
-@dataclass(slots=True)
-class ValidationResult:
-    """What `validate_config` found; each line names the key path."""
-
-    is_valid: bool
-    errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 class MiddlewareFactory:
@@ -64,12 +55,12 @@ class MiddlewareFactory:
         driver: str = "auto",
         options: MiddlewareFactoryOptions | None = None,
     ) -> None:
-        given = {
+        given: dict[str, Any] = {
             "preset": preset, "middleware": middleware, "middleware_config": middleware_config,
             "enabled_middleware": enabled_middleware, "disabled_middleware": disabled_middleware, "plugins": plugins,
             "state": state, "on_block": on_block, "driver": driver,
         }  # fmt: skip
-        if options is not None:
+        if options is not None:  # what is given beside it stands above it
             given = {name: value for name, value in given.items() if value != _DEFAULTS[name]}
         self._options = dataclasses.replace(options or MiddlewareFactoryOptions(), **given)
         self.registry = MiddlewareRegistry()
@@ -77,16 +68,19 @@ class MiddlewareFactory:
         self._models: dict[str, Callable[[str], LanguageModel]] = {}
         self._given: dict[str, str] = {}  # ids given in `middleware=`
         self._plans: OrderedDict[Any, tuple[int, Plan]] = OrderedDict()
-        self._prepare({})
+        try:
+            self._prepare(self._options)
+        except ConfigError as error:
+            error.file = error.file or self._options.file
+            raise
 
-    def _prepare(self, presets: Mapping[str, Any]) -> None:
-        options = self._options
+    def _prepare(self, options: MiddlewareFactoryOptions) -> None:
         from . import builtin
 
         self._accept(collect_offer(builtin, name="built-in", origin="built-in"))
         self.plugins: list[PluginInfo] = load_plugins(options.plugins, self._accept)
         """The plugins that were found, those included that could not be loaded."""
-        for name, table in presets.items():
+        for name, table in options.preset_tables.items():
             self._presets.add(MiddlewarePreset.from_table(table, name=name, file=options.file))
         for one in options.middleware:
             self._give(one)
@@ -95,19 +89,11 @@ class MiddlewareFactory:
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
         """A factory from a TOML file; its keys are those of the constructor, and ``[presets.NAME]`` tables."""
-        file, data = str(path), read_toml(path)
-        table = validated(FactoryFile, data, file=file)
-        values = {name: data[name] for name in table.model_fields_set if name not in ("presets", "middleware")}
-        made = cls.__new__(cls)
-        made._options = MiddlewareFactoryOptions(middleware_config=data.get("middleware"), file=file, **values)
-        made.registry, made._presets, made._models, made._given = MiddlewareRegistry(), Presets(), {}, {}
-        made._plans = OrderedDict()
-        try:
-            made._prepare(data.get("presets", {}))
-        except ConfigError as error:
-            error.file = error.file or file
-            raise
-        return made
+        data = read_toml(path)
+        values = {name: data[name] for name in validated(FactoryFile, data, file=str(path)).model_fields_set}
+        values["middleware_config"] = values.pop("middleware", None)
+        values["preset_tables"] = values.pop("presets", {})
+        return cls(options=MiddlewareFactoryOptions(file=str(path), **values))
 
     @property
     def presets(self) -> Mapping[str, MiddlewarePreset]:
@@ -193,7 +179,6 @@ class MiddlewareFactory:
             try:
                 self.registry.lookup(id, key=f"middleware.{id}")
             except ConfigError as error:
-                error.file = self._options.file
                 if self.plugin_errors:
                     error.reason += f"; these plugins could not be loaded: {[str(one) for one in self.plugin_errors]}"
                 raise
@@ -226,8 +211,9 @@ class MiddlewareFactory:
                for one in self.registry.registrations() if one.id not in switches.on]  # fmt: skip
         plan = Plan(
             layers, dict(switches.on), off,
-            split_model=self._split_model, resolve=lambda provider, model: self._resolve(f"{provider}/{model}", options.driver),
-        )  # fmt: skip
+            split_model=self._split_model,
+            resolve=lambda provider, model: self._resolve(f"{provider}/{model}", options.driver),
+        )
         self._plans[key] = self.registry.version, plan
         while len(self._plans) > _CACHED_PLANS:
             self._plans.popitem(last=False)
@@ -285,24 +271,7 @@ class MiddlewareFactory:
 
     def validate_config(self, config: Any) -> ValidationResult:
         """Check a ``middleware_config`` without using it."""
-        errors: list[str] = []
-        warnings: list[str] = []
-        if not isinstance(config, Mapping):
-            return ValidationResult(False, [f"middleware_config: it is a mapping of ids, not {type(config).__name__}"])
-        for id, data in config.items():
-            try:
-                entry = entry_of(id, data)
-                source = self.registry.lookup(entry.get("use") or id, key=f"middleware.{id}")
-                source.check_config(entry.get("config") or {}, key=f"middleware.{id}.config")
-            except NeuroError as error:
-                errors.append(str(error))
-                continue
-            for name, value in (entry.get("conditions") or {}).items():
-                if name in ("providers", "models", "modes") and value is not None and not list(value):
-                    warnings.append(f"middleware.{id}.conditions.{name}: it is empty, so the middleware never applies")
-            if not entry.get("enabled", True) and entry.get("config"):
-                warnings.append(f"middleware.{id}: it has a config but is not enabled")
-        return ValidationResult(not errors, errors, warnings)
+        return validate(config, self.registry)
 
     def get_available_presets(self) -> list[PresetInfo]:
         """Every preset: name, description, the ids it switches on."""
@@ -325,26 +294,10 @@ class MiddlewareFactory:
         return [live for one in self.registry.registrations() for live in one.instances()]
 
     async def __aenter__(self) -> Self:
-        started: list[Instance] = []
-        try:
-            for live in self._live():
-                if live.needs_startup:
-                    await live.start()
-                started.append(live)
-        except BaseException:
-            for live in reversed(started):
-                await live.aclose()
-            raise
+        await start_all(self._live())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        failures: list[Exception] = []
-        for live in reversed(self._live()):
-            try:
-                await live.aclose()
-            except Exception as failure:  # noqa: BLE001  # all are closed before any failure is told
-                failures.append(failure)
-        if failures:
-            raise failures[0] if len(failures) == 1 else ExceptionGroup("closing middlewares failed", failures)
+        await close_all(self._live())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -18,6 +19,7 @@ from .types import Mode, OnError
 
 logger = logging.getLogger("neuro_mw")
 _LOG_EVERY_S = 60.0
+_UNNAMED = MiddlewareMetadata(id="layer")
 
 
 class Instance:
@@ -71,7 +73,7 @@ class Layer:
     conditions: Conditions = NO_CONDITIONS
     on_error: OnError = "raise"
     timeout_s: float | None = None
-    metadata: MiddlewareMetadata = MiddlewareMetadata(id="layer")
+    metadata: MiddlewareMetadata = _UNNAMED
 
     @property
     def middleware(self) -> Middleware:
@@ -112,7 +114,7 @@ class Layer:
         return names[0] if len(names) == 1 else None
 
     def without_custom(self) -> Layer:
-        """This layer, its custom condition decided."""
+        """The same layer, its custom condition decided."""
         if self.conditions.custom is None:
             return self
         return replace(self, conditions=Conditions(modes=self.conditions.modes))
@@ -152,3 +154,28 @@ class Layer:
         if what not in self.instance.logged:
             self.instance.logged[what] = float("inf")
             logger.warning(message)
+
+
+async def start_all(instances: Sequence[Instance]) -> None:
+    """Start instances, outermost first; where one fails, those that were started are closed again."""
+    started: list[Instance] = []
+    try:
+        for live in instances:
+            if live.needs_startup:
+                await live.start()
+            started.append(live)
+    except BaseException:
+        await close_all(started)
+        raise
+
+
+async def close_all(instances: Sequence[Instance]) -> None:
+    """Close instances, innermost first; all are closed before any failure is told."""
+    failures: list[Exception] = []
+    for live in reversed(instances):
+        try:
+            await live.aclose()
+        except Exception as failure:  # noqa: BLE001  # see above
+            failures.append(failure)
+    if failures:
+        raise failures[0] if len(failures) == 1 else ExceptionGroup("closing middlewares failed", failures)

@@ -71,7 +71,7 @@ class WrappedModel:
         return await self._chain.answer(request, self._context.for_call("generate"), raise_blocks=self._raise_blocks)
 
     def stream(self, prompt: str | Params | None = None, /, **params: Any) -> Stream:
-        """The answer as parts. Use it as ``async with model.stream(...) as stream``; nothing runs before the first part."""
+        """The answer as parts: ``async with model.stream(...) as stream``. Nothing runs before the first is pulled."""
         request, context = request_of(prompt, params), self._context.for_call("stream")
         return Stream(*self._chain.deliver(request, context, raise_blocks=self._raise_blocks))
 
@@ -117,8 +117,8 @@ class WrappedModel:
 def request_of(prompt: str | Params | None, params: Params) -> Params:
     """One dict of params, whose messages are the call's own, from what a caller gave."""
     if isinstance(prompt, str):
-        messages = [*params.get("messages", ()), {"role": "user", "content": prompt}]
-        return {**params, "messages": messages}
+        turn = {"role": "user", "content": prompt}
+        return {**params, "messages": [*params.get("messages", ()), turn]}
     if prompt is not None and not isinstance(prompt, Mapping):
         raise ConfigError(f"a prompt is a string or a dict of params, not {type(prompt).__name__}", key="prompt")
     request = {**(prompt or {}), **params}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .config import deep_merge, entries_of
@@ -27,11 +27,15 @@ class MiddlewareFactoryOptions:
     state: str = "memory"
     on_block: str = "respond"
     driver: str = "auto"
+    preset_tables: Mapping[str, Any] = field(default_factory=dict)
+    """Presets of one's own, as data, by name."""
     file: str | None = field(default=None, compare=False)
+    """Where the options come from; errors name it."""
 
     def __post_init__(self) -> None:
         if self.on_block not in _ON_BLOCK:
-            raise ConfigError(f"unknown value {self.on_block!r}", file=self.file, key="on_block", expected="respond or raise")
+            raise ConfigError(f"unknown value {self.on_block!r}", file=self.file, key="on_block",
+                              expected="respond or raise")  # fmt: skip
         if self.driver not in _DRIVERS:
             raise ConfigError(f"unknown driver {self.driver!r}", file=self.file, key="driver",
                               expected=", ".join(_DRIVERS), nearest=nearest(str(self.driver), _DRIVERS))  # fmt: skip

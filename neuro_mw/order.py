@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
-from .errors import OrderError
 from .contract import MiddlewareMetadata
+from .errors import OrderError
 
 
 class Ordered(Protocol):

@@ -14,9 +14,10 @@ from .explain import ChainPlan, PlanEntry
 from .frozen import freeze
 from .layer import Layer
 from .stats import MiddlewareChainStats, MiddlewareExecutionResult, aggregate, last_executions
-from .types import LanguageModel
+from .types import LanguageModel, Mode
 
 _CACHED_CHAINS = 256
+MODES: tuple[Mode, Mode] = ("generate", "stream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Plan:
         return any(layer.is_guard for layer in self.layers)
 
     def bind(self, model: LanguageModel, provider: str) -> Bound:
-        """This plan for one model object; kept, so that chains are built once."""
+        """The plan for one model object; kept, so that chains are built once."""
         key = (id(model), provider)
         bound = self._bound.get(key)
         if bound is None:
@@ -86,7 +87,7 @@ class Plan:
             reason = refusal or self.why_on[layer.id]
             if refusal is None and layer.conditions.custom is not None:
                 reason += ", if its custom condition holds"
-            hooks = {mode: layer.hooks_by_mode(mode) for mode in ("generate", "stream") if layer.conditions.allows_mode(mode)}
+            hooks = {str(mode): layer.hooks_by_mode(mode) for mode in MODES if layer.conditions.allows_mode(mode)}
             entries.append(PlanEntry(layer.id, layer.priority, refusal is None, reason, hooks,
                                      layer.instance.origin, layer.effective_config()))  # fmt: skip
         entries += [PlanEntry(one.id, one.priority, False, one.reason, {}, one.origin, {}) for one in self.off]

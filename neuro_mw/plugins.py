@@ -51,7 +51,7 @@ def collect_offer(plugin: Any, *, name: str, origin: str) -> Offer:
     except pluggy.PluginValidationError as error:
         raise PluginError(f"{error}{_hint(plugin)}") from error
     if not manager.get_hookcallers(plugin):
-        raise PluginError(f"it implements no hook of neuro_mw; mark its functions with neuro_mw.hookimpl{_hint(plugin)}")
+        raise PluginError(f"it implements no hook: mark its functions with neuro_mw.hookimpl{_hint(plugin)}")
     offer = Offer(name, origin)
     manager.hook.register_middleware(register=_keeper(offer))
     manager.hook.register_presets(register=offer.presets.append)

@@ -78,7 +78,7 @@ class Receipt:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """This receipt as plain data."""
+        """The receipt as plain data."""
         layers = [{"id": id, **layer} for id, layer in self.layers.items()]
         return {"request_id": self.request_id, "chain": self.chain, "layers": layers}
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from .conditions import NO_CONDITIONS, Conditions
 from .config import deep_merge, load_dotted
+from .contract import CONTRACT, Middleware, MiddlewareMetadata, check_class, check_id
 from .errors import ConfigError, RegistrationError
 from .frozen import freeze
 from .layer import Instance, Layer
-from .contract import CONTRACT, Middleware, MiddlewareMetadata, check_class, check_id
 
 
 class Registration:
@@ -54,7 +54,8 @@ class Registration:
         try:
             first = _call(make, {})
         except Exception as error:
-            raise RegistrationError(f"{name}() failed: {type(error).__name__}; it must build without a config") from error
+            why = f"{type(error).__name__}; it must build without a config"
+            raise RegistrationError(f"{name}() failed: {why}") from error
         if not isinstance(first, Middleware):
             raise RegistrationError(f"{name}() returned {type(first).__name__}, not a Middleware")
         metadata = _metadata_of(first, name)
@@ -96,7 +97,7 @@ class Registration:
             self._build(deep_merge(config))
 
     def _check_given(self, config: Mapping[str, Any]) -> None:
-        own = getattr(self.given, "config", None)
+        own: Any = getattr(self.given, "config", None)
         values = own.model_dump() if hasattr(own, "model_dump") else own if isinstance(own, Mapping) else {}
         for name, value in config.items():
             if name not in values or values[name] != value:
@@ -113,7 +114,8 @@ class Registration:
                 error.key = error.key.replace(f"middleware.{self.metadata_id}.", f"middleware.{self.id}.", 1)
             raise
         except Exception as error:
-            raise ConfigError(f"it cannot be built: {type(error).__name__}: {error}", key=f"middleware.{self.id}.config") from error
+            key = f"middleware.{self.id}.config"
+            raise ConfigError(f"it cannot be built: {type(error).__name__}: {error}", key=key) from error
         if not isinstance(made, Middleware):
             raise ConfigError(f"its factory returned {type(made).__name__}, no Middleware", key=f"middleware.{self.id}")
         return made
@@ -150,8 +152,8 @@ def _metadata_of(middleware: Any, name: str) -> MiddlewareMetadata:
 def _check_contract(metadata: MiddlewareMetadata) -> None:
     major, _, minor = str(metadata.contract).partition(".")
     offered = f"{CONTRACT[0]}.{CONTRACT[1]}"
-    supported = major.isdigit() and int(major) == CONTRACT[0] and (not minor or (minor.isdigit() and int(minor) <= CONTRACT[1]))
-    if not supported:
+    known_minor = not minor or (minor.isdigit() and int(minor) <= CONTRACT[1])
+    if not (major == str(CONTRACT[0]) and known_minor):
         raise RegistrationError(
             f"middleware {metadata.id!r} wants contract {metadata.contract}, this neuro-mw offers {offered}: "
             "install a version of one of them that fits the other"

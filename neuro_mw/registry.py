@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .config import deep_merge, entries_of
-from .errors import ConfigError, DuplicateMiddleware, nearest
 from .contract import Middleware, check_id
+from .errors import ConfigError, DuplicateMiddleware, nearest
 from .order import sort_layers
 from .registration import Registration
 from .stats import MiddlewareExecutionResult, MiddlewareStats, aggregate, clear, last_executions
@@ -15,6 +15,13 @@ from .stats import MiddlewareExecutionResult, MiddlewareStats, aggregate, clear,
 if TYPE_CHECKING:
     from .context import MiddlewareContext
     from .layer import Layer
+
+
+_Ids = list[str]  # below, `list` is a method
+_Middlewares = list[Middleware]
+_Registrations = list[Registration]
+_Layers = list["Layer"]
+_Results = list[MiddlewareExecutionResult]
 
 
 class MiddlewareRegistry:
@@ -120,16 +127,16 @@ class MiddlewareRegistry:
         found = self._registrations.get(id)
         return None if found is None else found.instance_for(self._configs.get(id) or {}).middleware
 
-    def list(self) -> list[Middleware]:
+    def list(self) -> _Middlewares:
         """The live instances of all ids, in chain order."""
         found = [self.get(id) for id in self.get_sorted_ids()]
         return [one for one in found if one is not None]
 
-    def registrations(self) -> list[Registration]:
+    def registrations(self) -> _Registrations:
         """All registrations, in chain order."""
-        return sort_layers(list(self._registrations.values()))
+        return sort_layers([*self._registrations.values()])
 
-    def get_sorted_ids(self) -> list[str]:
+    def get_sorted_ids(self) -> _Ids:
         """All ids, in chain order: the outermost first."""
         return [one.id for one in self.registrations()]
 
@@ -153,19 +160,19 @@ class MiddlewareRegistry:
         """Set the configs by which `get` finds its instances (the factory does)."""
         self._configs = configs
 
-    def layers(self, entries: Mapping[str, Mapping[str, Any]]) -> list[Layer]:
+    def layers(self, entries: Mapping[str, Mapping[str, Any]]) -> _Layers:
         """The layers of these entries (id -> entry), in chain order, with their live instances."""
         layers = [self.lookup(id, key=f"middleware.{id}").layer(entry) for id, entry in entries.items()]
         order = {id: index for index, id in enumerate(self._registrations)}
         layers.sort(key=lambda layer: order[layer.id])
         return sort_layers(layers)
 
-    def build_chain(self, context: MiddlewareContext, config: Mapping[str, Any] | None = None) -> list[Layer]:
+    def build_chain(self, context: MiddlewareContext, config: Mapping[str, Any] | None = None) -> _Layers:
         """The layers that apply to a context: what `config` has and does not disable, and what is enabled by default.
 
         ``custom`` conditions are not decided here but for each call.
         """
-        entries = {id: {} for id, one in self._registrations.items() if one.default_enabled}
+        entries: dict[str, Any] = {id: {} for id, one in self._registrations.items() if one.default_enabled}
         entries = deep_merge(entries, entries_of(config))
         on = {id: entry for id, entry in entries.items() if entry.get("enabled", True)}
         for id in entries:
@@ -175,7 +182,7 @@ class MiddlewareRegistry:
 
     # --- stats ---------------------------------------------------------------------------------------------------
 
-    def get_execution_stats(self, id: str) -> list[MiddlewareExecutionResult]:
+    def get_execution_stats(self, id: str) -> _Results:
         """Copies of the last 100 executions of an id, oldest first; empty where there were none."""
         found = self._registrations.get(id)
         return last_executions([live.stats for live in found.instances()]) if found else []

@@ -90,7 +90,7 @@ class MiddlewareStats:
     by_model: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """These stats as plain data."""
+        """The stats as plain data."""
         return asdict(self)
 
 
@@ -104,7 +104,7 @@ class MiddlewareChainStats:
     results: dict[str, MiddlewareExecutionResult]
 
     def to_dict(self) -> dict[str, Any]:
-        """These stats as plain data."""
+        """The stats as plain data."""
         return asdict(self)
 
 

@@ -114,7 +114,7 @@ class Response:
             raise RequestBlocked(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """This answer as plain data, without the receipt (which has its own ``to_dict``).
+        """The answer as plain data, without the receipt (which has its own ``to_dict``).
 
         >>> Response.from_dict(Response(text="hi").to_dict()).text
         'hi'
@@ -219,7 +219,7 @@ class Session:
 
 @dataclass(slots=True)
 class Attempt:
-    """One call of a model. Times are in seconds; ``committed`` = its answer (in a stream: its first delta) was let go."""
+    """One call of a model, times in seconds. ``committed``: its answer (in a stream: its first delta) was let go."""
 
     provider: str
     model: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -75,13 +76,14 @@ def test_a_receipt() -> None:
 
     guard = middleware("guard", transform_params=refuse, kind="guard")
     twice = middleware("twice", wrap_generate=call_twice, priority=5)
-    model = MiddlewareFactory(middleware=[guard, twice], plugins=False,
-                              disabled_middleware=["analytics"]).apply_middleware("echo/echo")  # fmt: skip
+    elsewhere = {"analytics": {"conditions": {"providers": ["openai"]}}}
+    factory = MiddlewareFactory(middleware=[guard, twice], plugins=False, middleware_config=elsewhere)
+    model = factory.apply_middleware("echo/echo")
     response = model.generate_sync("hello")
     text = printed(receipt_table(response.receipt))
     assert response.receipt.request_id in text
     assert "blocked x2" in text
-    assert "named in disabled_middleware" in text
+    assert re.search(r"analytics +skipped +- +- +- +\S+", text)  # and the reason
     assert "reason" not in printed(receipt_table(
         MiddlewareFactory(plugins=False).apply_middleware("echo/echo").generate_sync("x").receipt
     ))  # fmt: skip

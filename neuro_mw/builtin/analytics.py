@@ -99,7 +99,8 @@ class Analytics(Middleware):
         known = True
         for attempt in context.attempts:
             usage = usage + attempt.usage
-            price = self.config.prices.get(f"{attempt.provider}/{attempt.model}") or self.config.prices.get(attempt.model)
+            prices = self.config.prices
+            price = prices.get(f"{attempt.provider}/{attempt.model}") or prices.get(attempt.model)
             tokens_in, tokens_out = attempt.usage.input_tokens, attempt.usage.output_tokens
             if price is None or tokens_in is None or tokens_out is None:
                 known = False

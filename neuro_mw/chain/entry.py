@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadRequest, Blocked
 from ..stats import CHANGED_REQUEST
-from .passage import Passage, differ
+from .answers import differ
+from .passage import Passage
 from .steps import Step
 
 if TYPE_CHECKING:

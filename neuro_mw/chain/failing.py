@@ -8,7 +8,7 @@ from ..errors import Blocked, StreamInterrupted
 from ..parts import partial_of, parts_of
 from ..stats import BLOCKED, FAILED, INNER_ERROR
 from ..types import Finish, ResponseInfo, Usage
-from .passage import signature
+from .answers import signature
 from .wrapping import ended_without_finish
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, StreamError
 from ..stats import CANCELLED, CHANGED_ANSWER, SHORT_CIRCUITED
-from ..types import Attempt, Finish, Part, Response
+from ..types import Finish, Part, Response
 from .difference import Difference
-from .entry import open_step, refuse_choices, transform
+from .entry import open_step, transform
 from .lane import NOT_CONTENT, Lane
+from .model_stream import ModelStream
 from .passage import Passage, Root
 from .wrapping import buffered, check_part, close, close_streams, open_wrap_stream, wrapped
 
@@ -34,8 +35,7 @@ class Flow:
         self.wrap_difference: Difference | None = None
         self.matched: Any = None
         self.matched_to = 0
-        self.attempt: Attempt | None = None
-        self.attempt_started = 0
+        self.attempt: ModelStream | None = None  # the source, where it is the model
         self.away_ns = 0  # the time in which the consumer held the stream
         self.opened = self.entered = False
         self.waiting = True  # some lane has not let go its first delta
@@ -43,8 +43,8 @@ class Flow:
         self.at: Lane | None = None  # whose step is at work
         self.early: Lane | None = None  # whose step ended the answer
         self.finish: Finish | None = None
+        self.finish_sent = self.let_go_done = False
         self.level = 0  # the lane that Finish comes to next
-        self.let_go_done = self.finish_sent = False
         self.pending: list[Part] = []  # on their way to the lane at `level`
 
     # --- in ------------------------------------------------------------------------------------------------------
@@ -85,30 +85,14 @@ class Flow:
     def _open_source(self, params: Params) -> Any:
         passage = self.wrap
         if passage is None:
-            return self._open_model(params)
+            self.attempt = ModelStream(self.segment.model, params, self.ctx)
+            return self.attempt.parts
         layer = passage.layer
         if layer.hooks.wrap_stream is None:
             return buffered(passage)
         if layer.on_error == "skip" or layer.timeout_s is not None:
             return wrapped(passage, passage.do_stream)
         return open_wrap_stream(passage, passage.do_stream)
-
-    def _open_model(self, params: Params) -> Any:
-        ctx = self.ctx
-        refuse_choices(params, ctx.provider, ctx.model)
-        ctx._call.sent = params
-        self.attempt, self.attempt_started = Attempt(ctx.provider, ctx.model), clock()
-        ctx._call.attempts.append(self.attempt)
-        stream: Any = self.segment.model.stream(params)
-        if not hasattr(stream, "__aiter__"):
-            if hasattr(stream, "close"):
-                stream.close()
-            what = type(stream).__name__
-            raise ProviderError(
-                f"{ctx.provider}/{ctx.model}: stream() gave {what}, not an async iterator of parts",
-                provider=ctx.provider, model=ctx.model,
-            )  # fmt: skip
-        return stream.__aiter__()
 
     # --- through -------------------------------------------------------------------------------------------------
 
@@ -118,9 +102,8 @@ class Flow:
             raise self._no_part(part)
         if self.wrap is not None:
             self.compare_wrap(part)
-        if self.attempt is not None and self.attempt.time_to_first_part is None and type(part) not in NOT_CONTENT:
-            self.attempt.time_to_first_part = (clock() - self.attempt_started) / 1e9
-            self.attempt.committed = True
+        elif self.attempt is not None and type(part) not in NOT_CONTENT:
+            self.attempt.began()
         leaving = self.push([part], 0, timed=True)
         self.waiting = any(not lane.passage.first_ns for lane in self.lanes)
         return leaving
@@ -199,16 +182,13 @@ class Flow:
             raise StreamError(f"{self.who()} gave {type(extra).__name__} after Finish")
         if wrap is not None:
             wrap.park(clock())
-        attempt = self.attempt
-        if attempt is not None:
-            attempt.usage, attempt.committed = finish.usage, True
-            attempt.duration = (clock() - self.attempt_started) / 1e9
-            if attempt.time_to_first_part is None:
-                attempt.time_to_first_part = attempt.duration
+        if self.attempt is not None:
+            self.attempt.finished(finish)
         await self.close_source()
         self.finish = Finish(finish.reason, finish.usage, finish.blocked, dict(finish.metadata))
 
     def who(self) -> str:
+        """Who is the source."""
         if self.wrap is not None:
             return f"middleware '{self.wrap.layer.id}': wrap_stream"
         return f"{self.ctx.provider}/{self.ctx.model}: the stream"
@@ -254,10 +234,8 @@ class Flow:
         finish, passage = self.finish, lane.passage
         assert finish is not None
         lane.left((finish,))
-        if status is None:
-            status = passage.status_of(finish.blocked)
         response = lane.tap.response() if lane.tap is not None else None
-        await self.end(lane, status, response)
+        await self.end(lane, passage.status_of(finish.blocked) if status is None else status, response)
         if response is not None:
             finish.metadata = response.metadata
 
@@ -311,9 +289,8 @@ class Flow:
     async def close_source(self, error: BaseException | None = None) -> None:
         """Close what the parts come from, and then every inner stream that a hook left open."""
         source, self.source = self.source, None
-        attempt = self.attempt
-        if attempt is not None and attempt.duration is None:
-            attempt.duration, attempt.error = (clock() - self.attempt_started) / 1e9, error
+        if self.attempt is not None:
+            self.attempt.closed(error)
         if source is not None and hasattr(source, "aclose"):
             if self.lanes:
                 await close(self.lanes[0].passage, source)

@@ -6,10 +6,11 @@ from inspect import iscoroutinefunction
 from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ProviderError
 from ..types import Attempt, LanguageModel, Params, Response, Usage
+from .answers import check_response, fresh, signature
 from .entry import open_step, refuse_choices, transform
-from .passage import Link, Passage, signature, unchanged
+from .link import Link
+from .passage import Passage
 from .steps import through
 from .wrapping import collected, recover, run_wrap_generate
 
@@ -180,25 +181,3 @@ class ModelNode:
         parent.seen = signature(response)
         parent.answered(started, now)
         return response
-
-
-def check_response(response: Any, ctx: MiddlewareContext) -> Response:
-    """Raise ProviderError where a model gives no Response."""
-    if not isinstance(response, Response):
-        what = type(response).__name__
-        raise ProviderError(
-            f"{ctx.provider}/{ctx.model}: generate() gave {what}, not a neuro_mw.Response",
-            provider=ctx.provider, model=ctx.model,
-        )  # fmt: skip
-    return response
-
-
-def fresh(response: Response) -> Response:
-    """A copy whose own fields may be set: a model or a hook may hand out the same object to several calls."""
-    copy = _new(Response)
-    copy.text, copy.reasoning, copy.finish_reason = response.text, response.reasoning, response.finish_reason
-    copy.tool_calls, copy.usage = list(response.tool_calls), response.usage
-    copy.id, copy.model, copy.created = response.id, response.model, response.created
-    copy.blocked, copy.metadata = response.blocked, dict(response.metadata)
-    copy.provider_fields, copy.other_parts, copy.receipt = response.provider_fields, response.other_parts, None
-    return copy

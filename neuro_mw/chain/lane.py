@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import perf_counter_ns as clock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..parts import Collector
 from ..types import Part, ProviderDelta, Response, ResponseInfo
 
 if TYPE_CHECKING:
     from .passage import Passage
-    from .steps import Step
 
 NOT_CONTENT = (ResponseInfo, ProviderDelta)
 """Parts that may leave before a refusal without anything of the answer having been shown."""
@@ -24,7 +23,7 @@ class Lane:
 
     def __init__(self, passage: Passage) -> None:
         self.passage, self.index = passage, 0
-        self.step: Step | None = None
+        self.step: Any = None  # a Step; Any, because the fast path cannot afford to ask
         self.tap = Collector() if passage.layer.hooks.on_end is not None else None
 
     def left(self, parts: Iterable[Part]) -> None:

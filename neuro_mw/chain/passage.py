@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator
 from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import Blocked, MiddlewareError
 from ..contract import Outcome
-from ..parts import Collector, parts_of
+from ..errors import Blocked, MiddlewareError
 from ..stats import (
     BLOCKED,
     BLOCKED_INSIDE,
@@ -21,55 +20,30 @@ from ..stats import (
     SHORT_CIRCUITED,
     STATUS_NAMES,
     Extra,
-    Head,
     hand_over,
 )
 from ..types import Block, Part, Response, ToolCall, Usage, no_usage
+from .answers import Signature, differ, unchanged
 from .stopwatch import MARKED, TIMED, Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from ..context import MiddlewareContext
-    from ..layer import Layer
     from ..types import Params
-    from .compile import Chain
+    from .link import Link
 
 _new = object.__new__
-Signature = tuple[Response, str, str, str, tuple[tuple[str, str, str], ...]]
-
-
-class Link:
-    """What lies inside of a point of a chain.
-
-    ``outer`` has the ids of all layers outside, that of the point itself included; ``layer`` is that of the point, and
-    ``head`` what its records have in common (of the outermost point: None).
-    """
-
-    __slots__ = ("chain", "generate", "head", "layer", "outer", "stream")
-
-    def __init__(
-        self,
-        generate: Callable[[Params, MiddlewareContext, Passage], Coroutine[Any, Any, Response]],
-        stream: Callable[[Params, MiddlewareContext, Passage], AsyncIterator[Part]],
-        chain: Chain,
-        outer: frozenset[str],
-        layer: Layer | None = None,
-        head: Head | None = None,
-    ) -> None:
-        self.generate, self.stream, self.chain, self.outer = generate, stream, chain, outer
-        self.layer: Any = layer
-        self.head: Any = head
 
 
 class Passage(Stopwatch):
     """The state of one passage. Its clock stands still while an inner call is under way."""
 
-    __slots__ = ("__dict__", "ctx", "link", "params", "seen")
+    __slots__ = ("ctx", "params", "seen")
 
-    link: Link
     ctx: MiddlewareContext
     params: Params
+    link: Link
     seen: Signature | None  # the last answer from inside, and how it looked when it came
     parked = False  # in a stream: someone else is at work
     sampled_ns = 0  # of a step, scaled to all parts
@@ -90,11 +64,6 @@ class Passage(Stopwatch):
         passage.inner_ns = passage.calls = passage.special = 0
         passage.seen = None
         return passage
-
-    @property
-    def layer(self) -> Layer:
-        """The layer that is passed."""
-        return self.link.layer  # type: ignore[no-any-return]  # None only at the outermost point, which has no hooks
 
     @property
     def several_hooks(self) -> bool:
@@ -150,28 +119,10 @@ class Passage(Stopwatch):
     def do_stream(self, params: Params | None = None) -> AsyncIterator[Part]:
         """Call inward, in stream mode. The stream is closed with this passage, also where the hook forgets it."""
         params, ctx, link = self.inward(params)
-        return self._opened(link.stream(params, ctx, self))
+        return self.opened(link.stream(params, ctx, self))
 
-    async def generate_from_stream(self, params: Params | None = None) -> Response:
-        """`do_generate` for a hook that buffers a stream."""
-        collector, stream = Collector(), self.do_stream(params)
-        async for part in stream:
-            collector.add(part)
-        response = collector.response()
-        self.came(signature(response))
-        return response
-
-    def stream_from_generate(self, params: Params | None = None) -> AsyncIterator[Part]:
-        """`do_stream` for a hook that knows streams only, in generate mode."""
-        return self._opened(self._replay(params))
-
-    async def _replay(self, params: Params | None) -> AsyncIterator[Part]:
-        for part in parts_of(await self.do_generate(params)):
-            assert self.pulled is not None
-            self.pulled.append(part)
-            yield part
-
-    def _opened(self, stream: AsyncIterator[Part]) -> AsyncIterator[Part]:
+    def opened(self, stream: AsyncIterator[Part]) -> AsyncIterator[Part]:
+        """Keep an inner stream, so that it is closed with this passage."""
         if self.streams is None:
             self.streams = []
         self.streams.append(stream)
@@ -347,25 +298,3 @@ class Root(Passage):
     def __init__(self, link: Link, ctx: MiddlewareContext, params: Params) -> None:
         self.link, self.ctx, self.params, self.seen = link, ctx, params, None
         self.started = self.inner_ns = self.calls = self.special = 0
-
-
-def signature(response: Response) -> Signature:
-    """An answer and how it looks, for telling whether a layer changed it."""
-    calls = response.tool_calls
-    made = tuple((call.id, call.name, call.arguments) for call in calls) if calls else ()
-    return response, response.text, response.reasoning, response.finish_reason, made
-
-
-def unchanged(response: Response, seen: Signature) -> bool:
-    """Whether an answer looks as that one did."""
-    if response.tool_calls or seen[4]:
-        return signature(response)[1:] == seen[1:]
-    return response.text == seen[1] and response.reasoning == seen[2] and response.finish_reason == seen[3]
-
-
-def differ(left: Any, right: Any) -> bool:
-    """Whether two params differ, also where they hold values that do not like to be compared."""
-    try:
-        return bool(left != right)
-    except Exception:  # noqa: BLE001  # a foreign __eq__ may raise anything; then they are taken as different
-        return True

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..layer import Layer
     from ..types import Params
     from .compile import Chain
-    from .passage import Link
+    from .link import Link
 
 _CACHED_CHAINS = 128
 

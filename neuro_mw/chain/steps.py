@@ -56,7 +56,7 @@ class Step:
         """What leaves, from what `feed` returned; `text` is the part's text as it came."""
         if out is part:
             leaving = [part]
-            if text is not None and part.text != text:  # type: ignore[union-attr]  # it has a text
+            if text is not None and part.text != text:
                 self.passage.changed |= CHANGED_ANSWER  # changed in place
                 return leaving
         elif out is None:
@@ -102,7 +102,7 @@ class Step:
             parts = self._listed(self.finish_hook() or ())
         except Blocked:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever it is, on_error decides
+        except Exception as error:  # whatever it is, on_error decides
             if self.passage.layer.on_error != "skip":
                 raise
             return self._step_aside(error, held)

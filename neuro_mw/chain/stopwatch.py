@@ -27,8 +27,9 @@ class Stopwatch:
     shine through until a passage sets its own. ``special`` tells the fast path of generate mode that it must look.
     """
 
-    __slots__ = ("calls", "inner_ns", "special", "started")
+    __slots__ = ("__dict__", "calls", "inner_ns", "link", "special", "started")
 
+    link: Any  # what lies inside, and whose passage it is
     started: int
     inner_ns: int  # the time in which an inner call was under way
     calls: int  # inward calls made
@@ -40,6 +41,11 @@ class Stopwatch:
     hook_started_ns = 0  # self time when the hook under way began
     laps: list[tuple[str, int]] | None = None
     lapped_ns = 0
+
+    @property
+    def layer(self) -> Layer:
+        """The layer that is passed."""
+        return self.link.layer  # type: ignore[no-any-return]  # a Link, which lives one floor up
 
     def pause(self, now: int) -> None:
         """An inward call begins."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from time import perf_counter_ns as clock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestBlocked
 from ..parts import Collector, partial_of
@@ -14,7 +14,8 @@ from .entry import refuse_choices
 from .failing import settle
 from .flow import Flow
 from .lane import NOT_CONTENT
-from .passage import Link, Passage, Root
+from .link import Link
+from .passage import Passage, Root
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
@@ -25,7 +26,7 @@ _SAMPLE_MASK = 63  # the time of fused steps is taken for one part in 64
 
 
 class Segment:
-    """Neighbouring layers of which at most the innermost wraps the stream; then its hook is the source, else the model."""
+    """Neighbouring layers of which at most the innermost wraps; then its hook is the source, else the model."""
 
     __slots__ = ("links", "model", "wrapping")
 
@@ -34,10 +35,11 @@ class Segment:
         self.wrapping = links[-1] if wraps else None
 
     async def drive(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> AsyncIterator[Part]:
-        """The parts that leave this segment. ``parent`` is the passage that pulls: its clock stands still meanwhile."""
+        """The parts that leave this segment. ``parent`` is who pulls: its clock stands still meanwhile."""
         now = clock()
         parent.pause(now)
         running, pulled, count = True, parent.pulled, 0
+        leaving: Any
         flow = Flow(self, ctx, parent)
         try:
             while True:
@@ -103,13 +105,13 @@ class Segment:
                             running = True
                             flow.away_ns += now - left
                     return
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # every way out is accounted for
                     await settle(flow, error)
         except BaseException as error:
             if not isinstance(error, GeneratorExit):
                 parent.raised(error)
                 if pulled is not None and isinstance(error, Exception):
-                    error.partial = partial_of(pulled)
+                    error.partial = partial_of(pulled)  # type: ignore[attr-defined]  # as below
             raise
         finally:
             await flow.leave()

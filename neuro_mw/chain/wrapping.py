@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from ..errors import Blocked, MiddlewareError
 from ..parts import Collector, parts_of
-from ..types import Finish, Part, Response, ResponseInfo
+from ..types import Finish, Params, Part, Response, ResponseInfo
+from .answers import signature
 from .passage import Passage
 
 _GENERATE, _STREAM = "wrap_generate", "wrap_stream"
@@ -57,7 +59,7 @@ async def buffered(passage: Passage) -> AsyncIterator[Part]:
         f"middleware '{layer.id}' has wrap_generate but no wrap_stream: it buffers streams (use transform_parts to "
         "let parts through as they come)",
     )
-    response = await run_wrap_generate(passage, passage.generate_from_stream)
+    response = await run_wrap_generate(passage, partial(_generate_from_stream, passage))
     passage.note_answer(response)
     for part in parts_of(response):
         yield part
@@ -66,7 +68,7 @@ async def buffered(passage: Passage) -> AsyncIterator[Part]:
 async def collected(passage: Passage) -> Response:
     """The answer of a layer that has wrap_stream only, in generate mode."""
     collector = Collector()
-    parts = wrapped(passage, passage.stream_from_generate)
+    parts = wrapped(passage, partial(_stream_from_generate, passage))
     try:
         async for part in parts:
             collector.add(part)
@@ -76,6 +78,28 @@ async def collected(passage: Passage) -> Response:
         if passage.several_hooks:
             passage.lap(_STREAM)
     return collector.response()
+
+
+async def _generate_from_stream(passage: Passage, params: Params | None = None) -> Response:
+    """`do_generate` for a hook that buffers a stream."""
+    collector = Collector()
+    async for part in passage.do_stream(params):
+        collector.add(part)
+    response = collector.response()
+    passage.came(signature(response))
+    return response
+
+
+def _stream_from_generate(passage: Passage, params: Params | None = None) -> AsyncIterator[Part]:
+    """`do_stream` for a hook that knows streams only, in generate mode."""
+    return passage.opened(_replay(passage, params))
+
+
+async def _replay(passage: Passage, params: Params | None) -> AsyncIterator[Part]:
+    for part in parts_of(await passage.do_generate(params)):
+        assert passage.pulled is not None
+        passage.pulled.append(part)
+        yield part
 
 
 def open_wrap_stream(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
@@ -119,7 +143,7 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
             yield part
         if finish is None:
             raise ended_without_finish(passage)
-    except Exception as error:  # noqa: BLE001  # whatever it is, on_error decides
+    except Exception as error:  # whatever it is, on_error decides
         if isinstance(error, Blocked) or passage.is_inside(error):
             raise
         passage.skip_or_raise(error, _STREAM)

@@ -1,0 +1,60 @@
+"""Whole answers on their way: how they look, whether they changed, copies that may be written on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ProviderError
+from ..types import Response
+
+if TYPE_CHECKING:
+    from ..context import MiddlewareContext
+
+Signature = tuple[Response, str, str, str, tuple[tuple[str, str, str], ...]]
+"""An answer, and its text, reasoning, finish reason and tool calls as they were when it came."""
+
+_new = object.__new__
+
+
+def signature(response: Response) -> Signature:
+    """An answer and how it looks, for telling whether a layer changed it."""
+    calls = response.tool_calls
+    made = tuple((call.id, call.name, call.arguments) for call in calls) if calls else ()
+    return response, response.text, response.reasoning, response.finish_reason, made
+
+
+def unchanged(response: Response, seen: Signature) -> bool:
+    """Whether an answer looks as that one did."""
+    if response.tool_calls or seen[4]:
+        return signature(response)[1:] == seen[1:]
+    return response.text == seen[1] and response.reasoning == seen[2] and response.finish_reason == seen[3]
+
+
+def differ(left: Any, right: Any) -> bool:
+    """Whether two params differ, also where they hold values that do not like to be compared."""
+    try:
+        return bool(left != right)
+    except Exception:  # noqa: BLE001  # a foreign __eq__ may raise anything; then they are taken as different
+        return True
+
+
+def check_response(response: Any, ctx: MiddlewareContext) -> Response:
+    """Raise ProviderError where a model gives no Response."""
+    if not isinstance(response, Response):
+        what = type(response).__name__
+        raise ProviderError(
+            f"{ctx.provider}/{ctx.model}: generate() gave {what}, not a neuro_mw.Response",
+            provider=ctx.provider, model=ctx.model,
+        )  # fmt: skip
+    return response
+
+
+def fresh(response: Response) -> Response:
+    """A copy whose own fields may be set: a model or a hook may hand out the same object to several calls."""
+    copy = _new(Response)
+    copy.text, copy.reasoning, copy.finish_reason = response.text, response.reasoning, response.finish_reason
+    copy.tool_calls, copy.usage = list(response.tool_calls), response.usage
+    copy.id, copy.model, copy.created = response.id, response.model, response.created
+    copy.blocked, copy.metadata = response.blocked, dict(response.metadata)
+    copy.provider_fields, copy.other_parts, copy.receipt = response.provider_fields, response.other_parts, None
+    return copy

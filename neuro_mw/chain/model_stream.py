@@ -1,0 +1,52 @@
+"""The innermost source of a stream: the model's own, kept as one attempt."""
+
+from __future__ import annotations
+
+from time import perf_counter_ns as clock
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ProviderError
+from ..types import Attempt, Finish, LanguageModel
+from .entry import refuse_choices
+
+if TYPE_CHECKING:
+    from ..context import MiddlewareContext
+    from ..types import Params
+
+
+class ModelStream:
+    """One attempt at a model's stream: when it began, when its first delta came, how it ended."""
+
+    def __init__(self, model: LanguageModel, params: Params, ctx: MiddlewareContext) -> None:
+        refuse_choices(params, ctx.provider, ctx.model)
+        ctx._call.sent = params
+        self.attempt, self.started = Attempt(ctx.provider, ctx.model), clock()
+        ctx._call.attempts.append(self.attempt)
+        parts: Any = model.stream(params)
+        if not hasattr(parts, "__aiter__"):
+            if hasattr(parts, "close"):
+                parts.close()  # a coroutine: it will never be awaited
+            raise ProviderError(
+                f"{ctx.provider}/{ctx.model}: stream() gave {type(parts).__name__}, not an async iterator of parts",
+                provider=ctx.provider, model=ctx.model,
+            )  # fmt: skip
+        self.parts = parts.__aiter__()
+
+    def began(self) -> None:
+        """A delta came: from here on the attempt is the answer."""
+        if self.attempt.time_to_first_part is None:
+            self.attempt.time_to_first_part = self._passed()
+            self.attempt.committed = True
+
+    def finished(self, finish: Finish) -> None:
+        """The Finish came."""
+        self.began()
+        self.attempt.usage, self.attempt.duration = finish.usage, self._passed()
+
+    def closed(self, error: BaseException | None) -> None:
+        """The stream is closed, perhaps before its end."""
+        if self.attempt.duration is None:
+            self.attempt.duration, self.attempt.error = self._passed(), error
+
+    def _passed(self) -> float:
+        return (clock() - self.started) / 1e9
