@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from tempfile import TemporaryDirectory
 
 from .measure import Pace, Row, Series, row
 
@@ -39,12 +41,13 @@ _CODES = {
 
 def rows(pace: Pace) -> list[Row]:
     """Every round starts one process for each line. The preset "all" does not exist yet: the default one is built."""
-    for code in _CODES.values():
-        _probe(code)  # byte code is compiled once, and files are in the cache
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in _CODES}
-    for _ in range(max(3, pace.rounds // 2)):
-        for name, code in _CODES.items():
-            found[name].append(_probe(code))
+    with TemporaryDirectory() as cache:
+        for code in _CODES.values():
+            _probe(code, cache)  # byte code is compiled once, as it is after an installation
+        for _ in range(max(3, pace.rounds // 2)):
+            for name, code in _CODES.items():
+                found[name].append(_probe(code, cache))
     table = []
     for unit, index, limit in (("ms CPU", 0, 100.0), ("MiB", 1, 24.0)):
         series = {name: _series([one[index] for one in figures]) for name, figures in found.items()}
@@ -55,9 +58,11 @@ def rows(pace: Pace) -> list[Row]:
     return table
 
 
-def _probe(code: str) -> tuple[float, float]:
+def _probe(code: str, cache: str) -> tuple[float, float]:
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-c", _PROBE.replace("{code}", code)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     cpu_ms, mebibytes = json.loads(done.stdout)
     return cpu_ms, mebibytes
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import doctest
 import importlib
+import inspect
 import io
 import os
 import pkgutil
@@ -223,7 +224,7 @@ def test_the_table_of_names_is_complete_and_true() -> None:
     assert listed == set(neuro_mw.__all__) - {"__version__"}
 
 
-OPTIONS = [one.name for one in dataclasses.fields(neuro_mw.MiddlewareFactoryOptions) if one.name != "file"]
+OPTIONS = [name for name in inspect.signature(neuro_mw.MiddlewareFactory).parameters if name != "self"]
 FIELDS = {
     "factory option": OPTIONS,
     "option of apply_middleware": list(PER_MODEL),

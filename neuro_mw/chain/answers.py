@@ -53,8 +53,8 @@ def fresh(response: Response) -> Response:
     """A copy whose own fields may be set: a model or a hook may hand out the same object to several calls."""
     copy = _new(Response)
     copy.text, copy.reasoning, copy.finish_reason = response.text, response.reasoning, response.finish_reason
-    copy.tool_calls, copy.usage = list(response.tool_calls), response.usage
+    copy.tool_calls, copy.usage = [*response.tool_calls], response.usage
     copy.id, copy.model, copy.created = response.id, response.model, response.created
-    copy.blocked, copy.metadata = response.blocked, dict(response.metadata)
+    copy.blocked, copy.metadata = response.blocked, response.metadata.copy()
     copy.provider_fields, copy.other_parts, copy.receipt = response.provider_fields, response.other_parts, None
     return copy

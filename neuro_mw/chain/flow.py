@@ -36,6 +36,7 @@ class Flow:
         self.matched: Any = None
         self.matched_to = 0
         self.attempt: ModelStream | None = None  # the source, where it is the model
+        self.parked_at = 0  # since when the wrapping hook waits for its turn
         self.away_ns = 0  # the time in which the consumer held the stream
         self.opened = self.entered = False
         self.waiting = True  # some lane has not let go its first delta
@@ -67,7 +68,7 @@ class Flow:
                 self.wrap = passage
                 continue
             passage.calls = 1
-            passage.park(clock())
+            passage.pause(clock())
             model = params.get("model")
             if model is not None and model != ctx.model:
                 params, target, goal = link.chain.router.redirect(model, params, ctx, link)
@@ -170,8 +171,7 @@ class Flow:
     async def finished(self, finish: Finish) -> None:
         """The source gave its Finish: let it run to its end, then the Finish may start outward."""
         wrap = self.wrap
-        if wrap is not None:
-            wrap.unpark(clock())
+        self.unpark(clock())
         try:
             extra = await self.pull()
         except StopAsyncIteration:
@@ -181,7 +181,7 @@ class Flow:
                 check_part(wrap, extra, finish)
             raise StreamError(f"{self.who()} gave {type(extra).__name__} after Finish")
         if wrap is not None:
-            wrap.park(clock())
+            self.parked_at = clock()
         if self.attempt is not None:
             self.attempt.finished(finish)
         await self.close_source()
@@ -239,6 +239,12 @@ class Flow:
         if response is not None:
             finish.metadata = response.metadata
 
+    def unpark(self, now: int) -> None:
+        """It is the wrapping hook's turn: what passed since it gave its last part is not its own time."""
+        if self.parked_at and self.wrap is not None:
+            self.wrap.inner_ns += now - self.parked_at
+            self.parked_at = 0
+
     async def end(
         self, lane: Lane, status: int, response: Response | None, error: BaseException | None = None
     ) -> None:
@@ -248,7 +254,10 @@ class Flow:
         if lane.step is not None:
             lane.step.account(self.fast + lane.step.samples)
             lane.step.compare()
+        if passage.depth:
+            passage.resume(clock())
         if passage is self.wrap:
+            self.unpark(clock())
             if passage.several_hooks:
                 passage.lap("wrap_stream" if passage.layer.hooks.wrap_stream is not None else "wrap_generate")
             if self.wrap_difference is not None:
@@ -257,7 +266,6 @@ class Flow:
                     passage.changed |= CHANGED_ANSWER
         passage.parts += self.fast
         passage.away_ns = self.away_ns
-        passage.unpark(clock())
         await passage.end(status, response, error)
 
     async def end_early(self) -> None:

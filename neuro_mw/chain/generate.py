@@ -179,5 +179,8 @@ class ModelNode:
         now = clock()
         attempt.duration, attempt.committed, attempt.usage = (now - started) / 1e9, True, response.usage
         parent.seen = signature(response)
-        parent.answered(started, now)
+        if parent.special or parent.calls != 1:
+            parent.answered(started, now)
+        else:
+            parent.inner_ns += now - started
         return response

@@ -45,7 +45,6 @@ class Passage(Stopwatch):
     params: Params
     link: Link
     seen: Signature | None  # the last answer from inside, and how it looked when it came
-    parked = False  # in a stream: someone else is at work
     sampled_ns = 0  # of a step, scaled to all parts
     away_ns = 0  # the time in which the consumer held a stream
     first_ns = 0  # clock at the first delta let go
@@ -74,18 +73,6 @@ class Passage(Stopwatch):
     def answer(self) -> Response | None:
         """The last answer from inside."""
         return None if self.seen is None else self.seen[0]
-
-    def park(self, now: int) -> None:
-        """In a stream, someone else is at work: the clock stands still."""
-        if not self.parked:
-            self.parked = True
-            self.pause(now)
-
-    def unpark(self, now: int) -> None:
-        """It is this layer's turn again."""
-        if self.parked:
-            self.parked = False
-            self.resume(now)
 
     # --- inward --------------------------------------------------------------------------------------------------
 
@@ -283,7 +270,7 @@ class Passage(Stopwatch):
         error_name = None if error is None else type(error).__name__
         extra = Extra(status, self.parts, self.held, self.skipped, self.changed, error_name,
                       None if self.laps is None else tuple(self.laps))  # fmt: skip
-        own = (self.paused_at if self.depth else now) - self.started - self.inner_ns + self.sampled_ns
+        own = max(0, (self.paused_at if self.depth else now) - self.started - self.inner_ns) + self.sampled_ns
         call = self.ctx._call
         call.executions.append((self.link.head, own, now - self.started - self.away_ns, extra))
         if call.ended is not None:

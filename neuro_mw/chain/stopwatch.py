@@ -19,9 +19,9 @@ TIMED, MARKED = 1, 2  # bits of `special`: it must be told when inner calls begi
 class Stopwatch:
     """Counts the time in which no inner call is under way, also when inner calls overlap.
 
-    Self time is what has passed since ``started`` less ``inner_ns``. A plain passage in generate mode is told of an
-    inner call when that is over (`left`); where ``timeout_s`` has to be kept, and in streams, also when it begins
-    (`pause`, `resume`).
+    Self time is what has passed since ``started`` less ``inner_ns``. A plain passage is told of an inner call when that
+    is over (`left`, `end_pull`); where ``timeout_s`` has to be kept, or several inner streams are open, also when it
+    begins (`pause`, `resume`).
 
     What every passage touches lies in slots (half the price of an instance dict); the rest are class attributes that
     shine through until a passage sets its own. ``special`` tells the fast path of generate mode that it must look.
@@ -83,6 +83,20 @@ class Stopwatch:
         if now > started:
             self.intervals.append((started, now))
             self.inner_ns += now - started
+
+    def begin_pull(self, now: int) -> bool:
+        """A part of an inner stream is asked for. True where its end alone has to be told (see `end_pull`)."""
+        if self.calls == 1 and not self.special:
+            return True
+        self.pause(now)
+        return False
+
+    def end_pull(self, began: int, now: int, plain: bool) -> None:
+        """The part has come."""
+        if plain:
+            self.inner_ns += now - began
+        else:
+            self.resume(now)
 
     def own_ns(self) -> int:
         """Self time until now."""

@@ -36,11 +36,10 @@ class Segment:
 
     async def drive(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> AsyncIterator[Part]:
         """The parts that leave this segment. ``parent`` is who pulls: its clock stands still meanwhile."""
-        now = clock()
-        parent.pause(now)
-        running, pulled, count = True, parent.pulled, 0
-        leaving: Any
         flow = Flow(self, ctx, parent)
+        pulled, count, plain = parent.pulled, 0, parent.begin_pull(now := clock())
+        running = True  # it is our turn, not the consumer's
+        leaving: Any
         try:
             while True:
                 try:
@@ -51,9 +50,9 @@ class Segment:
                         if wrap is None:
                             part = await pull()
                         else:
-                            wrap.unpark(now)
+                            flow.unpark(clock() if stepping else now)
                             part = await pull()
-                            wrap.park(clock())
+                            flow.parked_at = clock()
                         kind = type(part)
                         if kind is Finish:
                             await flow.finished(part)
@@ -74,7 +73,11 @@ class Segment:
                                 for tap in taps:
                                     tap(part)
                                 if wrap is not None:
-                                    flow.compare_wrap(part)
+                                    came = wrap.pulled
+                                    if came is flow.matched and came and came[-1] is part and len(came) == count:
+                                        flow.matched_to = count
+                                    else:
+                                        flow.compare_wrap(part)
                                 flow.fast += 1
                                 leaving = (part,)
                         else:
@@ -83,12 +86,15 @@ class Segment:
                             if pulled is not None:
                                 pulled.append(part)
                             left = clock()
-                            parent.resume(left)
+                            if plain:
+                                parent.inner_ns += left - now
+                            else:
+                                parent.resume(left)
                             running = False
                             yield part
-                            now = clock()
-                            parent.pause(now)
                             running = True
+                            now = clock()
+                            plain = parent.calls == 1 and not parent.special or parent.begin_pull(now)
                             flow.away_ns += now - left
                         if flow.early is not None:
                             await flow.end_early()
@@ -96,13 +102,11 @@ class Segment:
                         for part in leaving:
                             if pulled is not None:
                                 pulled.append(part)
-                            left = clock()
-                            parent.resume(left)
+                            parent.end_pull(now, left := clock(), plain)
                             running = False
                             yield part
-                            now = clock()
-                            parent.pause(now)
                             running = True
+                            plain = parent.begin_pull(now := clock())
                             flow.away_ns += now - left
                     return
                 except Exception as error:  # noqa: BLE001  # every way out is accounted for
@@ -116,7 +120,7 @@ class Segment:
         finally:
             await flow.leave()
             if running:
-                parent.resume(clock())
+                parent.end_pull(now, clock(), plain)
 
 
 class Delivery:
