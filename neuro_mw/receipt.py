@@ -58,7 +58,7 @@ class Receipt:
 
     def _build(self) -> dict[str, dict[str, Any]]:
         executed: dict[str, dict[str, Any]] = {}
-        for head, self_ns, _, given in self._executions:
+        for head, self_s, _, given in self._executions:
             extra = given or PLAIN
             layer = executed.setdefault(
                 head.id,
@@ -66,7 +66,7 @@ class Receipt:
             )
             layer["status"] = STATUS_NAMES[extra.status]
             layer["ran"] += 1
-            layer["self_time"] += self_ns / 1e6
+            layer["self_time"] += self_s * 1e3
             layer["failures_skipped"] += extra.skipped
             layer["changed_request"] |= bool(extra.changed & CHANGED_REQUEST)
             layer["changed_answer"] |= bool(extra.changed & CHANGED_ANSWER)

@@ -2,8 +2,9 @@
 
 A record is a plain tuple (the cheapest thing that can be kept), appended to its call's list. When the call is over the
 list is handed over, which is one atomic append, and many calls are folded into the aggregates at once, or when stats
-are read: the path of a call pays for little more than the tuple. Times are kept in nanoseconds and percentiles come
-from a histogram with 16 linear steps in each power of two (the scheme of HdrHistogram), which bounds their error to
+are read: the path of a call pays for little more than the tuple. Times are seconds of `time.perf_counter`, whose
+resolution is a nanosecond (floats are subtracted at a third of the price of large integers); percentiles come from a
+histogram of nanoseconds with 16 linear steps in each power of two (the scheme of HdrHistogram), which bounds their error to
 1/32.
 """
 
@@ -42,10 +43,10 @@ class Extra(NamedTuple):
     skipped: int = 0  # failures passed over
     changed: int = 0  # CHANGED_* bits
     error: str | None = None  # the type of the error that left
-    laps: tuple[tuple[str, int], ...] | None = None  # ns of each hook
+    laps: tuple[tuple[str, float], ...] | None = None  # seconds of each hook
 
 
-Record = tuple[Head, int, int, Extra | None]  # self time and total time in ns
+Record = tuple[Head, float, float, Extra | None]  # self time and total time in seconds
 PLAIN = Extra()
 
 _KEPT = 100
@@ -140,22 +141,23 @@ class LayerStats:
         self.last: deque[Record] = deque(maxlen=_KEPT)
         self.statuses: Counter[int] = Counter()
         self.buckets: Counter[int] = Counter()
-        self.hooks: dict[str, int] = {}
+        self.hooks: dict[str, float] = {}
         self.models: dict[str, int] = {}
-        self.self_ns = self.total_ns = self.parts = self.skipped = self.held = 0
+        self.parts = self.skipped = self.held = 0
+        self.self_s = self.total_s = 0.0
 
     def take(self, head: Head, records: list[Record]) -> None:
         """Take in records with the same head."""
         _, selfs, totals, extras = zip(*records, strict=True)
         spent = sum(selfs)
-        self.self_ns += spent
-        self.total_ns += sum(totals)
+        self.self_s += spent
+        self.total_s += sum(totals)
         self._count_buckets(sorted(selfs))
         _count_model(self.models, head.model, len(records))
         plain = extras.count(None)
         self.statuses[COMPLETED] += plain
         if head.hook is not None:
-            self.hooks[head.hook] = self.hooks.get(head.hook, 0) + spent
+            self.hooks[head.hook] = self.hooks.get(head.hook, 0.0) + spent
         if plain != len(records):
             for extra in extras:
                 if extra is not None:
@@ -167,14 +169,14 @@ class LayerStats:
         self.parts += extra.parts
         self.held = max(self.held, extra.held)
         self.skipped += extra.skipped
-        for hook, ns in extra.laps or ():
-            self.hooks[hook] = self.hooks.get(hook, 0) + ns
+        for hook, spent in extra.laps or ():
+            self.hooks[hook] = self.hooks.get(hook, 0.0) + spent
 
-    def _count_buckets(self, ordered: list[int]) -> None:
+    def _count_buckets(self, ordered: list[float]) -> None:
         start, buckets = 0, self.buckets
         while start < len(ordered):
-            bucket = bucket_of(ordered[start])
-            end = bisect_left(ordered, start_of(bucket + 1), start)
+            bucket = bucket_of(round(ordered[start] * 1e9))
+            end = max(bisect_left(ordered, start_of(bucket + 1) / 1e9, start), start + 1)
             buckets[bucket] += end - start
             start = end
 
@@ -225,9 +227,9 @@ def last_executions(recorders: Iterable[LayerStats]) -> list[MiddlewareExecution
         _fold()
         kept = [record for recorder in recorders for record in recorder.last]
     results = []
-    for _, self_ns, _, extra in kept[-_KEPT:]:
+    for _, self_s, _, extra in kept[-_KEPT:]:
         status, error = (extra or PLAIN).status, (extra or PLAIN).error
-        results.append(MiddlewareExecutionResult(True, self_ns / 1e6, error, STATUS_NAMES[status]))
+        results.append(MiddlewareExecutionResult(True, self_s * 1e3, error, STATUS_NAMES[status]))
     return results
 
 
@@ -242,28 +244,28 @@ def _aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
     stats = MiddlewareStats()
     statuses: Counter[int] = Counter()
     buckets: Counter[int] = Counter()
-    self_ns = total_ns = 0
+    self_s = total_s = 0.0
     for recorder in recorders:
         statuses.update(recorder.statuses)
         buckets.update(recorder.buckets)
-        self_ns += recorder.self_ns
-        total_ns += recorder.total_ns
+        self_s += recorder.self_s
+        total_s += recorder.total_s
         stats.parts += recorder.parts
         stats.skipped_errors += recorder.skipped
         stats.held_back_max = max(stats.held_back_max, recorder.held)
-        for hook, ns in recorder.hooks.items():
-            stats.by_hook[hook] = stats.by_hook.get(hook, 0.0) + ns / 1e6
+        for hook, spent in recorder.hooks.items():
+            stats.by_hook[hook] = stats.by_hook.get(hook, 0.0) + spent * 1e3
         for model, executions in recorder.models.items():
             _count_model(stats.by_model, model, executions)
         if recorder.last:
-            stats.last_execution_time = recorder.last[-1][1] / 1e6
+            stats.last_execution_time = recorder.last[-1][1] * 1e3
     stats.total_executions = total = sum(statuses.values())
     stats.failed_executions, stats.inner_errors = statuses[FAILED], statuses[INNER_ERROR]
     stats.cancelled, stats.short_circuited = statuses[CANCELLED], statuses[SHORT_CIRCUITED]
     stats.blocked = statuses[BLOCKED]
     stats.successful_executions = total - stats.failed_executions - stats.inner_errors - stats.cancelled
     if total:
-        stats.average_execution_time, stats.total_time = self_ns / total / 1e6, total_ns / 1e6
+        stats.average_execution_time, stats.total_time = self_s / total * 1e3, total_s * 1e3
         stats.p50, stats.p95, stats.p99 = (_percentile(buckets, total, q) / 1e6 for q in (0.50, 0.95, 0.99))
     return stats
 

@@ -76,7 +76,7 @@ async def _block(flow: Flow, lane: Lane, error: Blocked) -> None:
     refusal = passage.refusal(error, usage)
     *parts, finish = parts_of(refusal)
     assert isinstance(finish, Finish)
-    if passage.first_ns:
+    if passage.first_s:
         parts = []
     elif passage.parts:  # the ResponseInfo has left already
         parts = [part for part in parts if not isinstance(part, ResponseInfo)]

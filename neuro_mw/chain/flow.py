@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter_ns as clock
+from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, StreamError
@@ -36,8 +36,8 @@ class Flow:
         self.matched: Any = None
         self.matched_to = 0
         self.attempt: ModelStream | None = None  # the source, where it is the model
-        self.parked_at = 0  # since when the wrapping hook waits for its turn
-        self.away_ns = 0  # the time in which the consumer held the stream
+        self.parked_at = 0.0  # since when the wrapping hook waits for its turn
+        self.away_s = 0.0  # the time in which the consumer held the stream
         self.opened = self.entered = False
         self.waiting = True  # some lane has not let go its first delta
         self.fast = 0  # parts that passed all lanes as they were
@@ -106,7 +106,7 @@ class Flow:
         elif self.attempt is not None and type(part) not in NOT_CONTENT:
             self.attempt.began()
         leaving = self.push([part], 0, timed=True)
-        self.waiting = any(not lane.passage.first_ns for lane in self.lanes)
+        self.waiting = any(not lane.passage.first_s for lane in self.lanes)
         return leaving
 
     def push(self, parts: list[Part], start: int, *, timed: bool = False) -> list[Part]:
@@ -124,7 +124,7 @@ class Flow:
                         self.early = lane
                         break
                 if timed:
-                    step.sampled_ns += clock() - before
+                    step.sampled_s += clock() - before
                     step.samples += 1
                 self.at = None
             lane.left(parts)
@@ -224,7 +224,7 @@ class Flow:
         assert self.finish is not None
         self.at, before = lane, clock()
         leaving, self.finish = lane.step.let_go(self.finish)
-        lane.passage.sampled_ns += clock() - before
+        lane.passage.sampled_s += clock() - before
         self.at = None
         lane.left(leaving)
         return self.push(leaving, lane.index + 1)
@@ -239,11 +239,11 @@ class Flow:
         if response is not None:
             finish.metadata = response.metadata
 
-    def unpark(self, now: int) -> None:
+    def unpark(self, now: float) -> None:
         """It is the wrapping hook's turn: what passed since it gave its last part is not its own time."""
         if self.parked_at and self.wrap is not None:
-            self.wrap.inner_ns += now - self.parked_at
-            self.parked_at = 0
+            self.wrap.inner_s += now - self.parked_at
+            self.parked_at = 0.0
 
     async def end(
         self, lane: Lane, status: int, response: Response | None, error: BaseException | None = None
@@ -265,7 +265,7 @@ class Flow:
                 if status != CANCELLED and self.wrap_difference.at_end():
                     passage.changed |= CHANGED_ANSWER
         passage.parts += self.fast
-        passage.away_ns = self.away_ns
+        passage.away_s = self.away_s
         await passage.end(status, response, error)
 
     async def end_early(self) -> None:

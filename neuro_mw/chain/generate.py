@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspect import iscoroutinefunction
-from time import perf_counter_ns as clock
+from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
 from ..types import Attempt, LanguageModel, Params, Response, Usage
@@ -40,7 +40,8 @@ class GenerateNode:
             parent.entered()
         passage = _new(Passage)  # `Passage.begun`, without its frame
         passage.link, passage.ctx, passage.params = self.link, ctx, params
-        passage.inner_ns = passage.calls = passage.special = 0
+        passage.calls = passage.special = 0
+        passage.inner_s = 0.0
         passage.seen = None
         passage.started = clock()
         try:
@@ -60,12 +61,12 @@ class GenerateNode:
         except BaseException as error:  # noqa: BLE001  # every way out of a layer is accounted for
             return await self._after_error(passage, parent, error)
         total = clock() - passage.started
-        ctx._executions.append((self.head, total - passage.inner_ns, total, None))
+        ctx._executions.append((self.head, total - passage.inner_s, total, None))
         parent.seen = seen
         if parent.special or parent.calls != 1:
             parent.answered(passage.started, passage.started + total)
         else:
-            parent.inner_ns += total
+            parent.inner_s += total
         return response
 
     def _leave(self, passage: Passage, parent: Passage, response: Response) -> Response:
@@ -172,15 +173,15 @@ class ModelNode:
             response = fresh(check_response(await self.model.generate(params), ctx))
         except BaseException as error:
             now = clock()
-            attempt.error, attempt.duration = error, (now - started) / 1e9
+            attempt.error, attempt.duration = error, (now - started)
             parent.raised(error)
             parent.left(started, now)
             raise
         now = clock()
-        attempt.duration, attempt.committed, attempt.usage = (now - started) / 1e9, True, response.usage
+        attempt.duration, attempt.committed, attempt.usage = (now - started), True, response.usage
         parent.seen = signature(response)
         if parent.special or parent.calls != 1:
             parent.answered(started, now)
         else:
-            parent.inner_ns += now - started
+            parent.inner_s += now - started
         return response

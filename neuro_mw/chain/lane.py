@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import perf_counter_ns as clock
+from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
 from ..parts import Collector
@@ -31,8 +31,8 @@ class Lane:
         passage = self.passage
         for part in parts:
             passage.parts += 1
-            if not passage.first_ns and type(part) not in NOT_CONTENT:
-                passage.first_ns = clock()
+            if not passage.first_s and type(part) not in NOT_CONTENT:
+                passage.first_s = clock()
             if self.tap is not None:
                 self.tap.add(part)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter_ns as clock
+from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError
@@ -49,4 +49,4 @@ class ModelStream:
             self.attempt.duration, self.attempt.error = self._passed(), error
 
     def _passed(self) -> float:
-        return (clock() - self.started) / 1e9
+        return (clock() - self.started)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from time import perf_counter_ns as clock
+from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..contract import Outcome
@@ -45,9 +45,9 @@ class Passage(Stopwatch):
     params: Params
     link: Link
     seen: Signature | None  # the last answer from inside, and how it looked when it came
-    sampled_ns = 0  # of a step, scaled to all parts
-    away_ns = 0  # the time in which the consumer held a stream
-    first_ns = 0  # clock at the first delta let go
+    sampled_s = 0.0  # of a step, scaled to all parts
+    away_s = 0.0  # the time in which the consumer held a stream
+    first_s = 0.0  # clock at the first delta let go
     parts = held = skipped = changed = 0
     inside: list[BaseException] | None = None  # what was raised inside
     inside_failed = False  # the last inward call failed
@@ -56,11 +56,12 @@ class Passage(Stopwatch):
     own_block = early = ended = False  # early: its step ended the answer
 
     @staticmethod
-    def begun(link: Link, ctx: MiddlewareContext, params: Params, now: int) -> Passage:
+    def begun(link: Link, ctx: MiddlewareContext, params: Params, now: float) -> Passage:
         """A passage that begins now. (No ``__init__``: calling a class costs twice as much as all that it does.)"""
         passage = _new(Passage)
         passage.link, passage.ctx, passage.params, passage.started = link, ctx, params, now
-        passage.inner_ns = passage.calls = passage.special = 0
+        passage.calls = passage.special = 0
+        passage.inner_s = 0.0
         passage.seen = None
         return passage
 
@@ -121,7 +122,7 @@ class Passage(Stopwatch):
         if self.special & TIMED:
             self.pause(clock())
 
-    def answered(self, started: int, now: int) -> None:
+    def answered(self, started: float, now: float) -> None:
         """An inward call gave an answer, in generate mode."""
         if self.inside_failed:
             self.inside_failed = False
@@ -242,9 +243,9 @@ class Passage(Stopwatch):
         hook = self.layer.hooks.on_end
         try:
             if hook is not None:
-                outcome = Outcome(STATUS_NAMES[status], response, error, self._total_ns() / 1e9, None, self.parts)  # type: ignore[arg-type]
-                if self.first_ns:
-                    outcome.time_to_first_part = (self.first_ns - self.started) / 1e9
+                outcome = Outcome(STATUS_NAMES[status], response, error, self._total_s(), None, self.parts)  # type: ignore[arg-type]
+                if self.first_s:
+                    outcome.time_to_first_part = (self.first_s - self.started)
                 await self._run_on_end(hook, outcome)
         finally:
             self.close(clock(), status, error)
@@ -261,18 +262,18 @@ class Passage(Stopwatch):
         if self.laps is not None:
             self.lap("on_end")
 
-    def _total_ns(self) -> int:
-        return clock() - self.started - self.away_ns
+    def _total_s(self) -> float:
+        return clock() - self.started - self.away_s
 
-    def close(self, now: int, status: int, error: BaseException | None = None) -> None:
+    def close(self, now: float, status: int, error: BaseException | None = None) -> None:
         """Keep the record of this passage."""
         self.special |= MARKED
         error_name = None if error is None else type(error).__name__
         extra = Extra(status, self.parts, self.held, self.skipped, self.changed, error_name,
                       None if self.laps is None else tuple(self.laps))  # fmt: skip
-        own = max(0, (self.paused_at if self.depth else now) - self.started - self.inner_ns) + self.sampled_ns
+        own = max(0.0, (self.paused_at if self.depth else now) - self.started - self.inner_s) + self.sampled_s
         call = self.ctx._call
-        call.executions.append((self.link.head, own, now - self.started - self.away_ns, extra))
+        call.executions.append((self.link.head, own, now - self.started - self.away_s, extra))
         if call.ended is not None:
             hand_over(call.executions)
 
@@ -284,4 +285,5 @@ class Root(Passage):
 
     def __init__(self, link: Link, ctx: MiddlewareContext, params: Params) -> None:
         self.link, self.ctx, self.params, self.seen = link, ctx, params, None
-        self.started = self.inner_ns = self.calls = self.special = 0
+        self.calls = self.special = 0
+        self.started = self.inner_s = 0.0

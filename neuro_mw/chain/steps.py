@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from time import perf_counter_ns as clock
+from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Blocked
@@ -26,7 +26,7 @@ class Step:
     """One step of one passage. ``feed`` is called bare in the fast path; its result goes to `took`."""
 
     __slots__ = ("abort_hook", "difference", "early", "feed", "finish_hook", "held_hook", "may_hold", "passage", "raw",
-                 "sampled_ns", "samples")  # fmt: skip
+                 "sampled_s", "samples")  # fmt: skip
 
     def __init__(self, passage: Passage, made: Any) -> None:
         self.passage = passage
@@ -38,7 +38,7 @@ class Step:
         self.may_hold = False  # it has no `held`, and was seen to keep or change something
         self.early: Finish | None = None
         self.difference: Difference | None = None
-        self.sampled_ns = self.samples = 0
+        self.sampled_s, self.samples = 0.0, 0
         self.feed = self.raw
         if passage.layer.timeout_s is not None:
             self.feed = self._timed
@@ -135,8 +135,8 @@ class Step:
         """Add the sampled time, scaled to `fed` parts, to the passage."""
         passage = self.passage
         if self.samples:
-            spent = self.sampled_ns * max(fed, self.samples) // self.samples
-            passage.sampled_ns += spent
+            spent = self.sampled_s * max(fed, self.samples) / self.samples
+            passage.sampled_s += spent
             if passage.laps is not None:
                 passage.laps.append((_HOOK, spent))
 
@@ -153,7 +153,7 @@ class Step:
     def _timed(self, part: Part) -> Any:
         before, limit = clock(), self.passage.layer.timeout_s
         out = self.raw(part)
-        if clock() - before > (limit or 0.0) * 1e9:
+        if clock() - before > (limit or 0.0):
             raise self.passage.too_slow(_HOOK)
         return out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from time import perf_counter_ns as clock
+from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MiddlewareTimeout
@@ -19,7 +19,7 @@ TIMED, MARKED = 1, 2  # bits of `special`: it must be told when inner calls begi
 class Stopwatch:
     """Counts the time in which no inner call is under way, also when inner calls overlap.
 
-    Self time is what has passed since ``started`` less ``inner_ns``. A plain passage is told of an inner call when that
+    Self time is what has passed since ``started`` less ``inner_s``. A plain passage is told of an inner call when that
     is over (`left`, `end_pull`); where ``timeout_s`` has to be kept, or several inner streams are open, also when it
     begins (`pause`, `resume`).
 
@@ -27,27 +27,27 @@ class Stopwatch:
     shine through until a passage sets its own. ``special`` tells the fast path of generate mode that it must look.
     """
 
-    __slots__ = ("__dict__", "calls", "inner_ns", "link", "special", "started")
+    __slots__ = ("__dict__", "calls", "inner_s", "link", "special", "started")
 
     link: Any  # what lies inside, and whose passage it is
-    started: int
-    inner_ns: int  # the time in which an inner call was under way
+    started: float
+    inner_s: float  # the time in which an inner call was under way
     calls: int  # inward calls made
     special: int
     depth = 0  # inward calls under way, where it is told of their beginning
-    paused_at = 0
-    intervals: list[tuple[int, int]] | None = None  # of inner calls, disjoint and in order
+    paused_at = 0.0
+    intervals: list[tuple[float, float]] | None = None  # of inner calls, disjoint and in order
     timer: asyncio.Timeout | None = None
-    hook_started_ns = 0  # self time when the hook under way began
-    laps: list[tuple[str, int]] | None = None
-    lapped_ns = 0
+    hook_started_s = 0.0  # self time when the hook under way began
+    laps: list[tuple[str, float]] | None = None
+    lapped_s = 0.0
 
     @property
     def layer(self) -> Layer:
         """The layer that is passed."""
         return self.link.layer  # type: ignore[no-any-return]  # a Link, which lives one floor up
 
-    def pause(self, now: int) -> None:
+    def pause(self, now: float) -> None:
         """An inward call begins."""
         if not self.depth:
             self.paused_at = now
@@ -55,21 +55,21 @@ class Stopwatch:
                 self.timer.reschedule(None)
         self.depth += 1
 
-    def resume(self, now: int) -> None:
+    def resume(self, now: float) -> None:
         """An inward call is over."""
         self.depth -= 1
         if not self.depth:
-            self.inner_ns += now - self.paused_at
+            self.inner_s += now - self.paused_at
             if self.timer is not None:
                 self._set_timer()
 
-    def left(self, started: int, now: int) -> None:
+    def left(self, started: float, now: float) -> None:
         """An inward call is over whose beginning was not told; several may have overlapped."""
         if self.special & TIMED:
             self.resume(now)
             return
         if self.calls == 1:
-            self.inner_ns += now - started
+            self.inner_s += now - started
             return
         if self.intervals is None:
             self.intervals = []
@@ -79,41 +79,41 @@ class Stopwatch:
                 self.intervals.append((before, after))
                 started = after
                 break
-            self.inner_ns -= after - before
+            self.inner_s -= after - before
         if now > started:
             self.intervals.append((started, now))
-            self.inner_ns += now - started
+            self.inner_s += now - started
 
-    def begin_pull(self, now: int) -> bool:
+    def begin_pull(self, now: float) -> bool:
         """A part of an inner stream is asked for. True where its end alone has to be told (see `end_pull`)."""
         if self.calls == 1 and not self.special:
             return True
         self.pause(now)
         return False
 
-    def end_pull(self, began: int, now: int, plain: bool) -> None:
+    def end_pull(self, began: float, now: float, plain: bool) -> None:
         """The part has come."""
         if plain:
-            self.inner_ns += now - began
+            self.inner_s += now - began
         else:
             self.resume(now)
 
-    def own_ns(self) -> int:
+    def own_s(self) -> float:
         """Self time until now."""
-        return (self.paused_at if self.depth else clock()) - self.started - self.inner_ns
+        return (self.paused_at if self.depth else clock()) - self.started - self.inner_s
 
     def lap(self, hook: str) -> None:
         """Book the self time since the last lap to a hook."""
-        own = self.own_ns()
+        own = self.own_s()
         if self.laps is None:
             self.laps = []
-        self.laps.append((hook, own - self.lapped_ns))
-        self.lapped_ns = own
+        self.laps.append((hook, own - self.lapped_s))
+        self.lapped_s = own
 
     def _set_timer(self) -> None:
         assert self.timer is not None
         assert self.layer.timeout_s is not None
-        left = self.layer.timeout_s - (self.own_ns() - self.hook_started_ns) / 1e9
+        left = self.layer.timeout_s - (self.own_s() - self.hook_started_s)
         self.timer.reschedule(asyncio.get_running_loop().time() + left)
 
     async def within(self, awaitable: Awaitable[Any], hook: str) -> Any:
@@ -139,12 +139,12 @@ class Stopwatch:
     def begin(self) -> None:
         """A hook begins: its ``timeout_s`` counts from here."""
         if self.layer.timeout_s is not None:
-            self.hook_started_ns = self.own_ns()
+            self.hook_started_s = self.own_s()
 
     def judge(self, hook: str) -> None:
         """A hook has returned: raise where its own time, which nothing could interrupt, was too long."""
         limit = self.layer.timeout_s
-        if limit is not None and self.own_ns() - self.hook_started_ns > limit * 1e9:
+        if limit is not None and self.own_s() - self.hook_started_s > limit:
             raise self.too_slow(hook)
 
     def too_slow(self, hook: str) -> MiddlewareTimeout:

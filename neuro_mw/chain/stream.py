@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from time import perf_counter_ns as clock
+from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestBlocked
@@ -87,7 +87,7 @@ class Segment:
                                 pulled.append(part)
                             left = clock()
                             if plain:
-                                parent.inner_ns += left - now
+                                parent.inner_s += left - now
                             else:
                                 parent.resume(left)
                             running = False
@@ -95,7 +95,7 @@ class Segment:
                             running = True
                             now = clock()
                             plain = parent.calls == 1 and not parent.special or parent.begin_pull(now)
-                            flow.away_ns += now - left
+                            flow.away_s += now - left
                         if flow.early is not None:
                             await flow.end_early()
                     while (leaving := await flow.tail()) is not None:
@@ -107,7 +107,7 @@ class Segment:
                             yield part
                             running = True
                             plain = parent.begin_pull(now := clock())
-                            flow.away_ns += now - left
+                            flow.away_s += now - left
                     return
                 except Exception as error:  # noqa: BLE001  # every way out is accounted for
                     await settle(flow, error)
