@@ -23,7 +23,7 @@ _NAMES = {
         "ContentRefused", "ContextTooLong", "DuplicateMiddleware", "LimitError", "MiddlewareError",
         "MiddlewareTimeout", "NeuroError", "OrderError", "PluginError", "PresetNotFound", "ProviderError",
         "ProviderRateLimited", "ProviderTimeout", "ProviderUnavailable", "RateLimitExceeded", "RegistrationError",
-        "RequestBlocked", "StreamError", "StreamInterrupted", "TokenLimitExceeded", "UnknownMiddleware",
+        "RequestBlocked", "StreamError", "StreamInterrupted", "TokenLimitExceeded", "UnknownMiddleware", "UnknownName",
     ),
     "explain": ("ChainPlan", "PlanEntry"),
     "factory": ("MiddlewareFactory",),
@@ -160,6 +160,9 @@ if TYPE_CHECKING:
     )
     from .errors import (
         UnknownMiddleware as UnknownMiddleware,
+    )
+    from .errors import (
+        UnknownName as UnknownName,
     )
     from .explain import ChainPlan as ChainPlan
     from .explain import PlanEntry as PlanEntry

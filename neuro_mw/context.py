@@ -9,7 +9,7 @@ from itertools import count
 from time import time
 from typing import Any
 
-from .stats import Record, hand_over
+from .stats import Record
 from .types import Attempt, Mode, Params, Session
 
 _next = count(1).__next__
@@ -38,7 +38,6 @@ class Call:
     """What all contexts of one call have in common, also over retries and fallbacks."""
 
     sent: Params | None = None
-    ended: list[Record] | None = None
     block_seen = False
     _shared: dict[str, Any] | None = None
     _left_out: dict[str, str] | None = None
@@ -47,12 +46,6 @@ class Call:
         self.provider, self.timestamp, self.process, self.number = provider, time(), _process, _next()
         self.attempts: list[Attempt] = []
         self.executions: list[Record] = []
-
-    def end(self) -> list[Record]:
-        """The call is over: its records go to the stats. What a task left behind still adds goes there by itself."""
-        if self.ended is None:
-            self.ended = hand_over(self.executions)
-        return self.ended
 
     @property
     def shared(self) -> dict[str, Any]:

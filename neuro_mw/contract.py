@@ -55,6 +55,8 @@ class MiddlewareMetadata:
         if self.on_error not in (None, "raise", "skip"):
             key = f"{self.id}.on_error"
             raise ConfigError(f"unknown on_error {self.on_error!r}", key=key, expected="raise or skip")
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+            raise ConfigError(f"priority is {self.priority!r}", key=f"{self.id}.priority", expected="a whole number")
         for field in ("before", "after", "requires"):
             value = getattr(self, field)
             if isinstance(value, str):

@@ -4,7 +4,8 @@ The tree::
 
     NeuroError
       ConfigError                 a wrong name, key or value; names file, key path and the nearest known name
-        PresetNotFound
+        UnknownName
+          PresetNotFound
       RegistrationError           a middleware that cannot be registered
         DuplicateMiddleware
         UnknownMiddleware
@@ -75,7 +76,11 @@ class ConfigError(NeuroError):
         return text
 
 
-class PresetNotFound(ConfigError):
+class UnknownName(ConfigError):
+    """Something was named that is not there; ``nearest`` is what comes closest."""
+
+
+class PresetNotFound(UnknownName):
     """No preset has that name."""
 
 

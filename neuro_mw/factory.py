@@ -9,26 +9,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .config import FactoryFile, deep_merge, entries_of, read_toml, validated
+from .config import FactoryFile, entries_of, read_toml, validated
 from .context import MiddlewareContext
 from .contract import Middleware
-from .errors import ConfigError, PluginError
+from .errors import ConfigError, PluginError, UnknownName
 from .explain import ChainPlan
 from .frozen import freeze
 from .layer import Instance, close_all, start_all
 from .model import WrappedModel
-from .options import MiddlewareFactoryOptions, Switches, merged_with_call, refuse_unknown
+from .options import MiddlewareFactoryOptions, merged_with_call, refuse_unknown
 from .order import check_requirements
 from .plan import Off, Plan
 from .plugins import Offer, PluginInfo, collect_offer, load_plugins
 from .presets import MiddlewarePreset, PresetInfo, Presets
 from .registry import MiddlewareRegistry
 from .stats import MiddlewareChainStats
+from .switches import Switches, decide
 from .types import LanguageModel, Session
 from .validation import ValidationResult, validate
 
 _CACHED_PLANS = 64
-_DEFAULTS = {one.name: one.default for one in dataclasses.fields(MiddlewareFactoryOptions)}
+_DEFAULTS = {one.name: one.default for one in dataclasses.fields(MiddlewareFactoryOptions)[:9]}  # those public
 
 
 class MiddlewareFactory:
@@ -54,13 +55,18 @@ class MiddlewareFactory:
         on_block: str = "respond",
         driver: str = "auto",
         options: MiddlewareFactoryOptions | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse_unknown(unknown, (*_DEFAULTS, "options"), type(self).__name__)
         given: dict[str, Any] = {
             "preset": preset, "middleware": middleware, "middleware_config": middleware_config,
             "enabled_middleware": enabled_middleware, "disabled_middleware": disabled_middleware, "plugins": plugins,
             "state": state, "on_block": on_block, "driver": driver,
         }  # fmt: skip
         if options is not None:  # what is given beside it stands above it
+            if not isinstance(options, MiddlewareFactoryOptions):
+                raise ConfigError(f"it is of type {type(options).__name__}", key="options",
+                                  expected="a MiddlewareFactoryOptions")  # fmt: skip
             given = {name: value for name, value in given.items() if value != _DEFAULTS[name]}
         self._options = dataclasses.replace(options or MiddlewareFactoryOptions(), **given)
         self.registry = MiddlewareRegistry()
@@ -122,14 +128,17 @@ class MiddlewareFactory:
     def _accept(self, offer: Offer) -> list[str]:
         """Take in all that a plugin offers, or nothing of it."""
         ids: list[str] = []
+        names: list[str] = []
         try:
             for middleware, how in offer.middleware:
                 ids.append(self.registry.add(middleware, origin=offer.origin, trusted=False, **how).id)
             for preset in offer.presets:
-                self._presets.add(preset)
+                names += [self._presets.add(preset).name]
         except BaseException:
             for id in ids:
                 self.registry.unregister(id)
+            for name in names:
+                self._presets.discard(name)
             raise
         self._models.update(offer.models)
         return ids
@@ -147,41 +156,12 @@ class MiddlewareFactory:
     # --- which are on --------------------------------------------------------------------------------------------
 
     def _switches(self, options: MiddlewareFactoryOptions, call: Mapping[str, Any]) -> Switches:
-        switches = Switches()
-        for one in self.registry.registrations():
-            if one.default_enabled:
-                switches.turn_on(one.id, "enabled by default")
-        for id, reason in self._given.items():
-            switches.turn_on(id, reason)
-        for preset in options.presets:
-            self._presets.require(preset, file=options.file)
-            for id, entry in self._presets.entries(preset).items():
-                if entry.get("enabled", True):
-                    switches.turn_on(id, f"preset {preset!r}")
-                else:
-                    switches.turn_off(id, f"enabled = false in preset {preset!r}")
-                switches.entries = deep_merge(switches.entries, {id: entry})
-        switches.level(self._options.middleware_config or {}, self._options.enabled_middleware, "")
-        switches.level(call.get("middleware_config") or {}, call.get("enabled_middleware") or (), "the call's ")
-        disabled = (*self._options.disabled_middleware, *(call.get("disabled_middleware") or ()))
-        for id, entry in switches.entries.items():
-            if "use" in entry and entry["use"] is not None:
-                self.registry.derive(id, entry["use"])
-        for id in (*switches.on, *switches.off, *disabled):
-            self._known(id, switches)
-        for id in disabled:
-            switches.turn_off(id, "named in disabled_middleware")
-        return switches
-
-    def _known(self, id: str, switches: Switches) -> None:
-        """ConfigError for an id that is not registered; it names the plugins that failed, if any did."""
-        if not self.registry.has(id):
-            try:
-                self.registry.lookup(id, key=f"middleware.{id}")
-            except ConfigError as error:
-                if self.plugin_errors:
-                    error.reason += f"; these plugins could not be loaded: {[str(one) for one in self.plugin_errors]}"
-                raise
+        try:
+            return decide(options, self._options, call, self.registry, self._presets, self._given)
+        except UnknownName as error:  # perhaps a plugin that could not be loaded would have brought it
+            if self.plugin_errors:
+                error.reason += f"; these plugins could not be loaded: {[str(one) for one in self.plugin_errors]}"
+            raise
 
     def _check(self) -> None:
         """Check all that was configured, and build the instances that are on."""
@@ -198,8 +178,8 @@ class MiddlewareFactory:
             registration = self.registry.lookup(id, key=f"middleware.{id}")
             registration.instance_for(configs.get(id, {}))
 
-    def _plan(self, call: Mapping[str, Any]) -> tuple[Plan, MiddlewareFactoryOptions]:
-        options = merged_with_call(self._options, call)
+    def _plan(self, call: Mapping[str, Any], what: str = "apply_middleware") -> tuple[Plan, MiddlewareFactoryOptions]:
+        options = merged_with_call(self._options, call, what)
         key = freeze(call)
         version, plan = self._plans.get(key, (None, None))
         if plan is not None and version == self.registry.version:
@@ -223,7 +203,7 @@ class MiddlewareFactory:
 
     def apply_middleware(
         self, model: LanguageModel | str, context: MiddlewareContext | None = None, **options: Any
-    ) -> Any:
+    ) -> WrappedModel:
         """Wrap a model, or the model that a string like "openai/gpt-4o" names, in the chain that applies to it.
 
         Options are those of the constructor, for this model: preset, middleware_config, enabled_middleware,
@@ -239,9 +219,11 @@ class MiddlewareFactory:
                 raise ConfigError(f"{type(model).__name__} has no {name!r}: it is no LanguageModel", key="model")
         if context is None:
             context = MiddlewareContext(model.provider, model.model_id)
+        if not isinstance(context, MiddlewareContext):
+            raise ConfigError(f"it is of type {type(context).__name__}", key="context", expected="create_context(...)")
         applied, _ = plan.layers_for(context.provider, context.model, context.options)
         if not applied and given is model and not plan.may_guard():
-            return model
+            return model  # type: ignore[return-value]  # documented: the very object comes back
         bound = plan.bind(model, context.provider)
         return WrappedModel(
             context.provider, context.model, bound, context, raise_blocks=merged.on_block == "raise"
@@ -286,7 +268,7 @@ class MiddlewareFactory:
 
     def explain(self, context: MiddlewareContext, **options: Any) -> ChainPlan:
         """Every registered middleware as seen from a context: applied or not, and why."""
-        return self._plan(options)[0].explain(context)
+        return self._plan(options, "explain")[0].explain(context)
 
     # --- life ----------------------------------------------------------------------------------------------------
 

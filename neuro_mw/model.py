@@ -119,10 +119,15 @@ def request_of(prompt: str | Params | None, params: Params) -> Params:
     if isinstance(prompt, str):
         turn = {"role": "user", "content": prompt}
         return {**params, "messages": [*params.get("messages", ()), turn]}
-    if prompt is not None and not isinstance(prompt, Mapping):
+    if prompt is None:
+        request = params
+    elif isinstance(prompt, dict):
+        request = {**prompt, **params}
+    else:
         raise ConfigError(f"a prompt is a string or a dict of params, not {type(prompt).__name__}", key="prompt")
-    request = {**(prompt or {}), **params}
     messages = request.get("messages")
+    if isinstance(messages, str):
+        raise ConfigError("it is a string", key="messages", expected="a list of dicts")
     if isinstance(messages, list):
         request["messages"] = [dict(one) if type(one) is dict else one for one in messages]
     return request

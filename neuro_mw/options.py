@@ -1,12 +1,11 @@
-"""What a factory, and one wrapped model, can be told; and what that switches on."""
+"""What a factory, and one wrapped model, can be told."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from .config import deep_merge, entries_of
 from .errors import ConfigError, nearest
 
 PER_MODEL = ("preset", "middleware_config", "enabled_middleware", "disabled_middleware", "on_block", "driver")
@@ -41,9 +40,7 @@ class MiddlewareFactoryOptions:
                               expected=", ".join(_DRIVERS), nearest=nearest(str(self.driver), _DRIVERS))  # fmt: skip
         if self.state != "memory":
             raise ConfigError(f"unknown state {self.state!r}", file=self.file, key="state", expected="'memory'")
-        for name in ("enabled_middleware", "disabled_middleware", "middleware"):
-            if isinstance(getattr(self, name), str):
-                raise ConfigError("it is a string", file=self.file, key=name, expected="a list")
+        check_types(vars_of(self), self.file)
 
     @property
     def presets(self) -> tuple[str, ...]:
@@ -51,6 +48,38 @@ class MiddlewareFactoryOptions:
         if self.preset is None:
             return ()
         return (self.preset,) if isinstance(self.preset, str) else tuple(self.preset)
+
+
+def vars_of(options: MiddlewareFactoryOptions) -> dict[str, Any]:
+    """The options by name."""
+    return {one.name: getattr(options, one.name) for one in fields(options)}
+
+
+def check_types(options: Mapping[str, Any], file: str | None = None) -> None:
+    """ConfigError for the first option that is of a wrong type: a string where a list of ids belongs, and the like."""
+    for name, value in options.items():
+        expected = None
+        if name in ("enabled_middleware", "disabled_middleware") and not _is_list(value, str):
+            expected = "a list of ids"
+        elif name == "middleware" and not _is_list(value, object):
+            expected = "a list of middlewares"
+        elif name == "preset" and not (value is None or isinstance(value, str) or _is_list(value, str)):
+            expected = "a name, a list of names or None"
+        elif name == "plugins" and not (isinstance(value, bool | str) or _is_list(value, str)):
+            expected = "True, False or a list of names"
+        elif name == "middleware_config" and not (value is None or isinstance(value, Mapping)):
+            expected = "a mapping of ids"
+        if expected:
+            raise ConfigError(f"it is {_article(value)}", file=file, key=name, expected=expected)
+
+
+def _is_list(value: Any, of: type) -> bool:
+    listed = isinstance(value, Sequence | Set) and not isinstance(value, str | bytes)
+    return listed and all(isinstance(one, of) for one in value)
+
+
+def _article(value: Any) -> str:
+    return "a string" if isinstance(value, str) else f"of type {type(value).__name__}"
 
 
 def refuse_unknown(options: Mapping[str, Any], known: Sequence[str], what: str) -> None:
@@ -61,39 +90,11 @@ def refuse_unknown(options: Mapping[str, Any], known: Sequence[str], what: str) 
                               nearest=nearest(name, known))  # fmt: skip
 
 
-def merged_with_call(base: MiddlewareFactoryOptions, call: Mapping[str, Any]) -> MiddlewareFactoryOptions:
+def merged_with_call(
+    base: MiddlewareFactoryOptions, call: Mapping[str, Any], what: str
+) -> MiddlewareFactoryOptions:
     """The options of one model on top of the factory's: its preset replaces, lists add up, configs merge later."""
-    refuse_unknown(call, PER_MODEL, "apply_middleware")
+    refuse_unknown(call, PER_MODEL, what)
+    check_types(call)
     changes = {name: call[name] for name in ("preset", "on_block", "driver") if name in call}
     return replace(base, **changes)
-
-
-class Switches:
-    """Which ids are on, and why; decided level by level, each level overruling the one before."""
-
-    def __init__(self) -> None:
-        self.on: dict[str, str] = {}
-        self.off: dict[str, str] = {}
-        self.entries: dict[str, dict[str, Any]] = {}
-
-    def turn_on(self, id: str, reason: str) -> None:
-        """Switch on."""
-        self.on[id] = reason
-        self.off.pop(id, None)
-
-    def turn_off(self, id: str, reason: str) -> None:
-        """Switch off."""
-        self.on.pop(id, None)
-        self.off[id] = reason
-
-    def level(self, entries: Mapping[str, Any], enabled: Sequence[str], reason: str) -> None:
-        """One level of options: its enabled list, then its entries."""
-        for id in enabled:
-            self.turn_on(id, f"named in {reason}enabled_middleware")
-        checked = entries_of(entries)
-        for id, entry in checked.items():
-            if entry.get("enabled", True):
-                self.turn_on(id, f"configured in {reason}middleware_config")
-            else:
-                self.turn_off(id, f"enabled = false in {reason}middleware_config")
-        self.entries = deep_merge(self.entries, checked)

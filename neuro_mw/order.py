@@ -24,11 +24,16 @@ T = TypeVar("T", bound=Ordered)
 
 
 def sort_layers(items: Sequence[T]) -> list[T]:
-    """`items` (in the order of registration) outermost first. Raises OrderError naming the cycle, if there is one."""
+    """`items` (in the order of registration) outermost first. Raises OrderError naming the cycle, if there is one.
+
+    Who declares moves: with ``before`` an item is pulled out to where the other one is, with ``after`` it sinks.
+    """
     ordered = sorted(items, key=lambda item: -item.priority)
     outer_of = _constraints(ordered)
     if not outer_of:
         return ordered
+    pulled = _pulled_out(ordered)
+    ordered.sort(key=lambda item: -pulled[item.id])
     result: list[T] = []
     placed: set[str] = set()
     while ordered:
@@ -40,6 +45,15 @@ def sort_layers(items: Sequence[T]) -> list[T]:
         else:
             raise OrderError(f"before/after form a cycle: {' -> '.join(_cycle(ordered[0].id, outer_of, placed))}")
     return result
+
+
+def _pulled_out(items: Sequence[T]) -> dict[str, float]:
+    """For each id its priority, or that of the highest one that it has to stand before."""
+    pulled: dict[str, float] = {item.id: item.priority for item in items}
+    for _ in items:  # as often as the longest chain of befores could need
+        for item in items:
+            pulled[item.id] = max([pulled[item.id], *(pulled[one] for one in item.metadata.before if one in pulled)])
+    return pulled
 
 
 def _constraints(items: Sequence[T]) -> dict[str, set[str]]:

@@ -64,7 +64,9 @@ class Presets(Mapping[str, MiddlewarePreset]):
     def __len__(self) -> int:
         return len(self._presets)
 
-    def add(self, preset: MiddlewarePreset | Mapping[str, Any] | str | Path, *, replace: bool = False) -> None:
+    def add(
+        self, preset: MiddlewarePreset | Mapping[str, Any] | str | Path, *, replace: bool = False
+    ) -> MiddlewarePreset:
         """Add a preset, the data of one (with a ``name``), or a TOML file."""
         if isinstance(preset, str | Path):
             preset = MiddlewarePreset.from_file(preset)
@@ -78,6 +80,11 @@ class Presets(Mapping[str, MiddlewarePreset]):
             raise ConfigError(f"preset {preset.name!r} already exists. Use replace=True to override", key="preset")
         entries_of(preset.middleware, file=preset.file)
         self._presets[preset.name] = preset
+        return preset
+
+    def discard(self, name: str) -> None:
+        """Take a preset out again."""
+        self._presets.pop(name, None)
 
     def require(self, name: str, *, key: str = "preset", file: str | None = None) -> MiddlewarePreset:
         """The preset of that name; PresetNotFound with the nearest name where there is none."""

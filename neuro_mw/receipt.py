@@ -36,7 +36,7 @@ class Receipt:
 
     def __init__(self, call: Call, chain: ChainFacts, mode: Mode) -> None:
         self._call, self._chain, self._mode = call, chain, mode
-        self._executions: list[Record] = call.end()
+        self._executions: list[Record] = call.executions
         self._layers: dict[str, dict[str, Any]] | None = None
 
     @property

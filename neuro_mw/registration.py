@@ -137,7 +137,7 @@ class Registration:
             on_error = "skip" if self.metadata.kind == "observer" else "raise"
         return Layer(
             self.id, instance, self.priority if priority is None else priority, config,
-            _conditions(self.id, entry.get("conditions")), on_error, entry.get("timeout_s"), self.metadata,
+            conditions_of(self.id, entry.get("conditions")), on_error, entry.get("timeout_s"), self.metadata,
         )  # fmt: skip
 
 
@@ -179,7 +179,8 @@ def _call(make: Any, config: Mapping[str, Any]) -> Any:
     return make()
 
 
-def _conditions(id: str, data: Mapping[str, Any] | None) -> Conditions:
+def conditions_of(id: str, data: Mapping[str, Any] | None) -> Conditions:
+    """The conditions of an entry; ConfigError where a dotted ``custom`` cannot be loaded."""
     if not data:
         return NO_CONDITIONS
     custom = data.get("custom")

@@ -1,11 +1,10 @@
 """Execution stats: one record for each passage through a layer, exact under threads, in constant memory.
 
-A record is a plain tuple (the cheapest thing that can be kept), appended to its call's list. When the call is over the
-list is handed over, which is one atomic append, and many calls are folded into the aggregates at once, or when stats
-are read: the path of a call pays for little more than the tuple. Times are seconds of `time.perf_counter`, whose
-resolution is a nanosecond (floats are subtracted at a third of the price of large integers); percentiles come from a
-histogram of nanoseconds with 16 linear steps in each power of two (the scheme of HdrHistogram), which bounds their error to
-1/32.
+A record is a plain tuple (the cheapest thing that can be kept), appended to the list of its layer in one chain, which
+is atomic; the lists are folded into the aggregates by the thousand, or when stats are read. Times are seconds of
+`time.perf_counter`, whose resolution is a nanosecond (floats are subtracted at a third of the price of large integers);
+percentiles come from a histogram of nanoseconds with 16 linear steps in each power of two (the scheme of HdrHistogram),
+which bounds their error to 1/32.
 """
 
 from __future__ import annotations
@@ -16,22 +15,46 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from threading import Lock
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 # How a passage ended. A block is the layer's own (raised here) or an inner one's that passed through.
 COMPLETED, SHORT_CIRCUITED, BLOCKED_INSIDE, BLOCKED, FAILED, INNER_ERROR, CANCELLED = range(7)
 STATUS_NAMES = ("completed", "short_circuited", "blocked", "blocked", "failed", "failed", "cancelled")
 CHANGED_REQUEST, CHANGED_ANSWER = 1, 2
 
-_FOLD_AT = 128  # calls
+FOLD_AT = 1000  # records of one head
 
 
 class Head:
-    """What all records of a layer in one chain and mode have in common; ``hook`` is None where it has several."""
+    """A layer in one chain and mode, and its records that are not folded yet.
 
-    __slots__ = ("hook", "id", "model", "stats")
+    ``hook`` is the name of its only hook, None where it has several.
+    """
+
+    __slots__ = ("__weakref__", "hook", "id", "model", "records", "stats")
 
     def __init__(self, id: str, hook: str | None, model: str, stats: LayerStats) -> None:
         self.id, self.hook, self.model, self.stats = id, hook, model, stats
+        self.records: list[Record] = []
+        stats.heads.add(self)
+
+    def keep(self, record: Record) -> None:
+        """Take one record. Safe from any thread, and from a finalizer."""
+        self.records.append(record)
+        if len(self.records) >= FOLD_AT:
+            self.fold()
+
+    def fold(self) -> None:
+        """Take the records into the aggregates, unless another thread is at it."""
+        if self.stats.lock.acquire(blocking=False):
+            try:
+                self.stats.take(self)
+            finally:
+                self.stats.lock.release()
+
+    def __del__(self) -> None:
+        if self.records:  # the chain is gone: what is left is folded when stats are read next
+            self.stats.left_behind.append((self.hook, self.model, self.records))
 
 
 class Extra(NamedTuple):
@@ -134,6 +157,9 @@ class LayerStats:
     """The aggregates of one live middleware instance."""
 
     def __init__(self) -> None:
+        self.heads: WeakSet[Head] = WeakSet()
+        self.left_behind: list[tuple[str | None, str, list[Record]]] = []
+        self.lock = Lock()
         self.reset()
 
     def reset(self) -> None:
@@ -146,18 +172,31 @@ class LayerStats:
         self.parts = self.skipped = self.held = 0
         self.self_s = self.total_s = 0.0
 
-    def take(self, head: Head, records: list[Record]) -> None:
-        """Take in records with the same head."""
+    def take_all(self) -> None:
+        """Take in the records of all heads (under the lock)."""
+        for head in list(self.heads):
+            self.take(head)
+        while self.left_behind:
+            self._take(*self.left_behind.pop())
+
+    def take(self, head: Head) -> None:
+        """Take in the records of one head (under the lock)."""
+        batch = head.records[:]
+        del head.records[: len(batch)]  # what other threads append meanwhile comes after these
+        if batch:
+            self._take(head.hook, head.model, batch)
+
+    def _take(self, hook: str | None, model: str, records: list[Record]) -> None:
         _, selfs, totals, extras = zip(*records, strict=True)
         spent = sum(selfs)
         self.self_s += spent
         self.total_s += sum(totals)
         self._count_buckets(sorted(selfs))
-        _count_model(self.models, head.model, len(records))
+        _count_model(self.models, model, len(records))
         plain = extras.count(None)
         self.statuses[COMPLETED] += plain
-        if head.hook is not None:
-            self.hooks[head.hook] = self.hooks.get(head.hook, 0.0) + spent
+        if hook is not None:
+            self.hooks[hook] = self.hooks.get(hook, 0.0) + spent
         if plain != len(records):
             for extra in extras:
                 if extra is not None:
@@ -181,51 +220,21 @@ class LayerStats:
             start = end
 
 
-_pending: list[list[Record]] = []
-_lock = Lock()
-
-
-def hand_over(executions: list[Record]) -> list[Record]:
-    """Take the records of a call that is over, and give back a copy of them for its receipt. Safe from any thread."""
-    taken = executions[:]
-    del executions[: len(taken)]
-    _pending.append(taken)
-    if len(_pending) >= _FOLD_AT and _lock.acquire(blocking=False):  # else another thread is at it
-        try:
-            _fold()
-        finally:
-            _lock.release()
-    return taken
-
-
-def _fold() -> None:
-    batch = _pending[:]
-    del _pending[: len(batch)]  # what other threads append meanwhile comes after these
-    by_head: dict[Head, list[Record]] = {}
-    for executions in batch:
-        for record in executions:
-            records = by_head.get(record[0])
-            if records is None:
-                by_head[record[0]] = [record]
-            else:
-                records.append(record)
-    for head, records in by_head.items():
-        head.stats.take(head, records)
-
-
 def clear(recorders: Iterable[LayerStats]) -> None:
     """Forget the executions of these instances."""
-    with _lock:
-        _fold()
-        for recorder in recorders:
+    for recorder in recorders:
+        with recorder.lock:
+            recorder.take_all()
             recorder.reset()
 
 
 def last_executions(recorders: Iterable[LayerStats]) -> list[MiddlewareExecutionResult]:
     """The last 100 executions of these instances, oldest first."""
-    with _lock:
-        _fold()
-        kept = [record for recorder in recorders for record in recorder.last]
+    kept: list[Record] = []
+    for recorder in recorders:
+        with recorder.lock:
+            recorder.take_all()
+            kept += recorder.last
     results = []
     for _, self_s, _, extra in kept[-_KEPT:]:
         status, error = (extra or PLAIN).status, (extra or PLAIN).error
@@ -235,30 +244,26 @@ def last_executions(recorders: Iterable[LayerStats]) -> list[MiddlewareExecution
 
 def aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
     """The stats of one middleware over all its live instances."""
-    with _lock:
-        _fold()
-        return _aggregate(recorders)
-
-
-def _aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
     stats = MiddlewareStats()
     statuses: Counter[int] = Counter()
     buckets: Counter[int] = Counter()
     self_s = total_s = 0.0
     for recorder in recorders:
-        statuses.update(recorder.statuses)
-        buckets.update(recorder.buckets)
-        self_s += recorder.self_s
-        total_s += recorder.total_s
-        stats.parts += recorder.parts
-        stats.skipped_errors += recorder.skipped
-        stats.held_back_max = max(stats.held_back_max, recorder.held)
-        for hook, spent in recorder.hooks.items():
-            stats.by_hook[hook] = stats.by_hook.get(hook, 0.0) + spent * 1e3
-        for model, executions in recorder.models.items():
-            _count_model(stats.by_model, model, executions)
-        if recorder.last:
-            stats.last_execution_time = recorder.last[-1][1] * 1e3
+        with recorder.lock:
+            recorder.take_all()
+            statuses.update(recorder.statuses)
+            buckets.update(recorder.buckets)
+            self_s += recorder.self_s
+            total_s += recorder.total_s
+            stats.parts += recorder.parts
+            stats.skipped_errors += recorder.skipped
+            stats.held_back_max = max(stats.held_back_max, recorder.held)
+            for hook, spent in recorder.hooks.items():
+                stats.by_hook[hook] = stats.by_hook.get(hook, 0.0) + spent * 1e3
+            for model, executions in recorder.models.items():
+                _count_model(stats.by_model, model, executions)
+            if recorder.last:
+                stats.last_execution_time = recorder.last[-1][1] * 1e3
     stats.total_executions = total = sum(statuses.values())
     stats.failed_executions, stats.inner_errors = statuses[FAILED], statuses[INNER_ERROR]
     stats.cancelled, stats.short_circuited = statuses[CANCELLED], statuses[SHORT_CIRCUITED]

@@ -139,11 +139,7 @@ class Chain:
         refuse_choices(params, ctx.provider, ctx.model)
         if self.needs_start:
             await self.start()
-        try:
-            response = await Root(self.link, ctx, params).do_generate()
-        except BaseException:
-            ctx._call.end()
-            raise
+        response = await Root(self.link, ctx, params).do_generate()
         response.receipt = Receipt(ctx._call, self, "generate")
         if raise_blocks and response.blocked is not None:
             raise RequestBlocked(response)

@@ -6,6 +6,7 @@ from inspect import iscoroutinefunction
 from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
+from ..stats import FOLD_AT
 from ..types import Attempt, LanguageModel, Params, Response, Usage
 from .answers import check_response, fresh, signature
 from .entry import open_step, refuse_choices, transform
@@ -26,10 +27,11 @@ _UNKNOWN = Usage()  # until the provider says
 class GenerateNode:
     """A layer with hooks. `run` is the entry that its hooks need, chosen once."""
 
-    __slots__ = ("head", "hooks", "link", "run", "wrap")
+    __slots__ = ("head", "hooks", "link", "records", "run", "wrap")
 
     def __init__(self, link: Link) -> None:
         self.link, self.head, self.hooks = link, link.head, link.layer.hooks
+        self.records = link.head.records
         self.wrap: Any = self.hooks.wrap_generate
         only_wrap = link.head.hook == _WRAP and link.layer.timeout_s is None and iscoroutinefunction(self.wrap)
         self.run = self._run_wrap if only_wrap else self._run_all
@@ -41,9 +43,9 @@ class GenerateNode:
         passage = _new(Passage)  # `Passage.begun`, without its frame
         passage.link, passage.ctx, passage.params = self.link, ctx, params
         passage.calls = passage.special = 0
-        passage.inner_s = 0.0
+        passage.inner_s = passage.inner_at = 0.0
         passage.seen = None
-        passage.started = clock()
+        passage.started = parent.inner_at = clock()
         try:
             response = await self.wrap(passage.do_generate, params, ctx)
             seen = passage.seen
@@ -61,12 +63,18 @@ class GenerateNode:
         except BaseException as error:  # noqa: BLE001  # every way out of a layer is accounted for
             return await self._after_error(passage, parent, error)
         total = clock() - passage.started
-        ctx._executions.append((self.head, total - passage.inner_s, total, None))
+        record = (self.head, total - passage.inner_s, total, None)
+        ctx._executions.append(record)
+        records = self.records
+        records.append(record)
+        if len(records) >= FOLD_AT:
+            self.head.fold()
         parent.seen = seen
-        if parent.special or parent.calls != 1:
+        if parent.special:
             parent.answered(passage.started, passage.started + total)
         else:
             parent.inner_s += total
+            parent.inner_at = 0.0
         return response
 
     def _leave(self, passage: Passage, parent: Passage, response: Response) -> Response:
@@ -94,6 +102,7 @@ class GenerateNode:
         if parent.special:
             parent.entered()
         passage = Passage.begun(self.link, ctx, params, clock())
+        parent.inner_at = passage.started
         try:
             try:
                 response = await self._answer(passage)
@@ -164,7 +173,8 @@ class ModelNode:
     async def run(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
         if parent.special:
             parent.entered()
-        call, started = ctx._call, clock()
+        call = ctx._call
+        started = parent.inner_at = clock()
         attempt = Attempt(ctx.provider, ctx.model, None, None, None, False, _UNKNOWN)
         try:
             refuse_choices(params, ctx.provider, ctx.model)
@@ -180,8 +190,9 @@ class ModelNode:
         now = clock()
         attempt.duration, attempt.committed, attempt.usage = (now - started), True, response.usage
         parent.seen = signature(response)
-        if parent.special or parent.calls != 1:
+        if parent.special:
             parent.answered(started, now)
         else:
             parent.inner_s += now - started
+            parent.inner_at = 0.0
         return response

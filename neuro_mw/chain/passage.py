@@ -20,11 +20,10 @@ from ..stats import (
     SHORT_CIRCUITED,
     STATUS_NAMES,
     Extra,
-    hand_over,
 )
 from ..types import Block, Part, Response, ToolCall, Usage, no_usage
 from .answers import Signature, differ, unchanged
-from .stopwatch import MARKED, TIMED, Stopwatch
+from .stopwatch import MARKED, TOLD, Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -61,7 +60,7 @@ class Passage(Stopwatch):
         passage = _new(Passage)
         passage.link, passage.ctx, passage.params, passage.started = link, ctx, params, now
         passage.calls = passage.special = 0
-        passage.inner_s = 0.0
+        passage.inner_s = passage.inner_at = 0.0
         passage.seen = None
         return passage
 
@@ -90,6 +89,7 @@ class Passage(Stopwatch):
         ctx, link = self.ctx, self.link
         if self.calls:
             ctx = ctx.fork()
+            self.be_told()
         self.calls += 1
         model = params.get("model")
         if model is not None and model != ctx.model:
@@ -119,7 +119,7 @@ class Passage(Stopwatch):
 
     def entered(self) -> None:
         """An inward call begins, in generate mode."""
-        if self.special & TIMED:
+        if self.special & TOLD:
             self.pause(clock())
 
     def answered(self, started: float, now: float) -> None:
@@ -271,11 +271,10 @@ class Passage(Stopwatch):
         error_name = None if error is None else type(error).__name__
         extra = Extra(status, self.parts, self.held, self.skipped, self.changed, error_name,
                       None if self.laps is None else tuple(self.laps))  # fmt: skip
-        own = max(0.0, (self.paused_at if self.depth else now) - self.started - self.inner_s) + self.sampled_s
-        call = self.ctx._call
-        call.executions.append((self.link.head, own, now - self.started - self.away_s, extra))
-        if call.ended is not None:
-            hand_over(call.executions)
+        own = max(0.0, self.stands_at(now) - self.started - self.inner_s) + self.sampled_s
+        record = (self.link.head, own, now - self.started - self.away_s, extra)
+        self.ctx._executions.append(record)
+        self.link.head.keep(record)
 
 
 class Root(Passage):
@@ -286,4 +285,4 @@ class Root(Passage):
     def __init__(self, link: Link, ctx: MiddlewareContext, params: Params) -> None:
         self.link, self.ctx, self.params, self.seen = link, ctx, params, None
         self.calls = self.special = 0
-        self.started = self.inner_s = 0.0
+        self.started = self.inner_s = self.inner_at = 0.0

@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     from ..layer import Layer
 
 
-TIMED, MARKED = 1, 2  # bits of `special`: it must be told when inner calls begin; its record is not a plain one
+TOLD, MARKED = 1, 2  # bits of `special`: inner calls tell their beginning too; its record is not a plain one
 
 
 class Stopwatch:
     """Counts the time in which no inner call is under way, also when inner calls overlap.
 
-    Self time is what has passed since ``started`` less ``inner_s``. A plain passage is told of an inner call when that
-    is over (`left`, `end_pull`); where ``timeout_s`` has to be kept, or several inner streams are open, also when it
-    begins (`pause`, `resume`).
+    Self time is what has passed since ``started`` less ``inner_s``. A plain passage books an inner call when that is
+    over (`left`, `end_pull`); where ``timeout_s`` has to be kept, or there is more than one inner call, it is told of
+    their beginnings too (`pause`, `resume`).
 
     What every passage touches lies in slots (half the price of an instance dict); the rest are class attributes that
     shine through until a passage sets its own. ``special`` tells the fast path of generate mode that it must look.
     """
 
-    __slots__ = ("__dict__", "calls", "inner_s", "link", "special", "started")
+    __slots__ = ("__dict__", "calls", "inner_at", "inner_s", "link", "special", "started")
 
     link: Any  # what lies inside, and whose passage it is
     started: float
     inner_s: float  # the time in which an inner call was under way
+    inner_at: float  # when the only inner call began, 0 before that and when it is over
     calls: int  # inward calls made
     special: int
     depth = 0  # inward calls under way, where it is told of their beginning
     paused_at = 0.0
-    intervals: list[tuple[float, float]] | None = None  # of inner calls, disjoint and in order
     timer: asyncio.Timeout | None = None
     hook_started_s = 0.0  # self time when the hook under way began
     laps: list[tuple[str, float]] | None = None
@@ -64,25 +64,19 @@ class Stopwatch:
                 self._set_timer()
 
     def left(self, started: float, now: float) -> None:
-        """An inward call is over whose beginning was not told; several may have overlapped."""
-        if self.special & TIMED:
+        """An inward call is over."""
+        if self.special & TOLD:
             self.resume(now)
-            return
-        if self.calls == 1:
+        else:
             self.inner_s += now - started
-            return
-        if self.intervals is None:
-            self.intervals = []
-        while self.intervals and self.intervals[-1][1] > started:
-            before, after = self.intervals.pop()
-            if before < started:
-                self.intervals.append((before, after))
-                started = after
-                break
-            self.inner_s -= after - before
-        if now > started:
-            self.intervals.append((started, now))
-            self.inner_s += now - started
+            self.inner_at = 0.0
+
+    def be_told(self) -> None:
+        """A further inner call is to come: from here on each tells its beginning; the first may still be under way."""
+        if not self.special & TOLD:
+            self.special |= TOLD
+            if self.inner_at:
+                self.depth, self.paused_at = 1, self.inner_at
 
     def begin_pull(self, now: float) -> bool:
         """A part of an inner stream is asked for. True where its end alone has to be told (see `end_pull`)."""
@@ -100,7 +94,13 @@ class Stopwatch:
 
     def own_s(self) -> float:
         """Self time until now."""
-        return (self.paused_at if self.depth else clock()) - self.started - self.inner_s
+        return self.stands_at(clock()) - self.started - self.inner_s
+
+    def stands_at(self, now: float) -> float:
+        """Now, or since when it has been standing still."""
+        if self.special & TOLD:
+            return self.paused_at if self.depth else now
+        return self.inner_at or now
 
     def lap(self, hook: str) -> None:
         """Book the self time since the last lap to a hook."""
@@ -121,7 +121,7 @@ class Stopwatch:
         if self.layer.timeout_s is None:
             return await awaitable
         try:
-            self.special |= TIMED
+            self.special |= TOLD
             async with asyncio.timeout(None) as self.timer:
                 self._set_timer()
                 result = await awaitable
@@ -131,7 +131,7 @@ class Stopwatch:
             raise
         finally:
             timer, self.timer = self.timer, None
-            self.special &= ~TIMED
+            self.special &= ~TOLD
         if timer is not None and timer.expired():  # the hook swallowed its cancellation
             raise self.too_slow(hook)
         return result

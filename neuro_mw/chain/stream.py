@@ -94,7 +94,7 @@ class Segment:
                             yield part
                             running = True
                             now = clock()
-                            plain = parent.calls == 1 and not parent.special or parent.begin_pull(now)
+                            plain = (parent.calls == 1 and not parent.special) or parent.begin_pull(now)
                             flow.away_s += now - left
                         if flow.early is not None:
                             await flow.end_early()
@@ -172,4 +172,3 @@ async def deliver(
     finally:
         delivery.over = over
         await source.aclose()  # type: ignore[attr-defined]  # an async generator
-        call.end()
