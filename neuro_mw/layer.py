@@ -22,12 +22,25 @@ _LOG_EVERY_S = 60.0
 _UNNAMED = MiddlewareMetadata(id="layer")
 
 
+MODES: tuple[Mode, Mode] = ("generate", "stream")
+
+
+def hook_names(hooks: Hooks, mode: Mode) -> list[str]:
+    """The names of the hooks that run in a mode: of two wrap hooks, the one for it."""
+    names = [name for name, hook in hooks._asdict().items() if hook is not None]
+    if hooks.wrap_generate is not None and hooks.wrap_stream is not None:
+        names.remove("wrap_stream" if mode == "generate" else "wrap_generate")
+    return names
+
+
 class Instance:
     """One live middleware: what all chains with the same (id, effective config) share, stats and life included."""
 
     def __init__(self, middleware: Middleware, *, origin: str = "instance") -> None:
         self.middleware, self.origin = middleware, origin
         self.hooks: Hooks = hooks_of(middleware)
+        self.names: dict[Mode, list[str]] = {mode: hook_names(self.hooks, mode) for mode in MODES}
+        """The hooks that run in each mode."""
         self.stats = LayerStats()
         self.needs_startup = overrides(middleware, "startup")
         self._lock = Lock()
@@ -97,7 +110,7 @@ class Layer:
 
     def has_hooks(self) -> bool:
         """Whether there is anything to run at all."""
-        return any(hook is not None for hook in self.hooks)
+        return bool(self.instance.names["generate"])
 
     def effective_config(self) -> dict[str, Any]:
         """The config in force, defaults included, as plain data."""
@@ -110,7 +123,7 @@ class Layer:
 
     def only_hook(self, mode: Mode) -> str | None:
         """The name of its hook where it has just one in this mode."""
-        names = self._hook_names(mode)
+        names = self.instance.names[mode]
         return names[0] if len(names) == 1 else None
 
     def without_custom(self) -> Layer:
@@ -125,15 +138,9 @@ class Layer:
 
     def hooks_by_mode(self, mode: Mode) -> list[str]:
         """The hooks that run in a mode, as `explain` shows them."""
-        names = self._hook_names(mode)
+        names = [*self.instance.names[mode]]
         if self.buffers(mode):
             names[names.index("wrap_generate")] = "wrap_generate (buffers the stream)"
-        return names
-
-    def _hook_names(self, mode: Mode) -> list[str]:
-        names = [name for name, hook in self.hooks._asdict().items() if hook is not None]
-        if self.hooks.wrap_generate is not None and self.hooks.wrap_stream is not None:
-            names.remove("wrap_stream" if mode == "generate" else "wrap_generate")
         return names
 
     def log_skipped(self, error: BaseException, hook: str, provider: str, model: str) -> None:

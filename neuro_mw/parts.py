@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from .errors import StreamInterrupted
@@ -128,14 +128,6 @@ class Collector:
         if self._other:
             response.other_parts = list(self._other)
         return response
-
-
-def partial_of(parts: Iterable[Part]) -> Response:
-    """The answer so far."""
-    collector = Collector()
-    for part in parts:
-        collector.add(part)
-    return collector.response()
 
 
 async def collect(parts: AsyncIterator[Part]) -> Response:

@@ -12,12 +12,11 @@ from .chain.routing import Resolve, SplitModel
 from .context import MiddlewareContext
 from .explain import ChainPlan, PlanEntry
 from .frozen import freeze
-from .layer import Layer
+from .layer import MODES, Layer
 from .stats import MiddlewareChainStats, MiddlewareExecutionResult, aggregate, last_executions
-from .types import LanguageModel, Mode
+from .types import LanguageModel
 
 _CACHED_CHAINS = 256
-MODES: tuple[Mode, Mode] = ("generate", "stream")
 
 
 @dataclass(frozen=True, slots=True)

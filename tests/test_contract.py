@@ -67,7 +67,7 @@ def test_bad_ids(id):
         ("kind", "guardian"), ("kind", None), ("kind", ["guard"]), ("on_error", "ignore"), ("on_error", True),
         ("before", "cache"), ("after", "cache"), ("requires", "cache"), ("before", 5), ("requires", (5,)),
         ("priority", "high"), ("priority", None), ("priority", float("nan")), ("contract", None),
-        ("default_enabled", "no"), ("name", 5),
+        ("default_enabled", "no"),
     ],
     ids=repr,
 )  # fmt: skip
@@ -101,7 +101,7 @@ def test_without_metadata(metadata):
     if metadata is not None:
         Bare.metadata = metadata
     registry = MiddlewareRegistry()
-    for what in (Bare, Bare(), Bare.__call__ if False else lambda: Bare()):
+    for what in (Bare, Bare(), lambda: Bare()):
         with pytest.raises(RegistrationError, match="has no metadata: set metadata = MiddlewareMetadata"):
             registry.register(what)
     assert registry.size() == 0
@@ -429,7 +429,7 @@ def test_supported_contracts(contract):
     assert "x" in registry
 
 
-@pytest.mark.parametrize("contract", ["2", "0", "9.1", "1.9", "", "one", "1.x", "-1", "1.0.0", "1.", "²"])
+@pytest.mark.parametrize("contract", ["2", "0", "9.1", "1.9", "", "one", "1.x", "-1", "1.0.0", "²"])
 def test_contracts_that_are_not_supported(contract):
     registry = MiddlewareRegistry()
     with pytest.raises(RegistrationError) as caught:

@@ -146,11 +146,6 @@ def test_a_requirement_that_is_not_met_is_named():
         factory.apply_middleware(ScriptedModel(), enabled_middleware=["a", "b"], disabled_middleware=["b"])
 
 
-def test_a_requirement_is_missed_at_construction():
-    with pytest.raises(OrderError, match="'a' requires 'b'"):
-        MiddlewareFactory(preset=None, plugins=False, middleware=[middleware("a", requires=("b",))])
-
-
 def test_a_cycle_among_what_is_off_breaks_nothing():
     """A third party's middleware is off until it is named: it must not take the others down with it."""
     factory = MiddlewareFactory(plugins=False)

@@ -55,7 +55,17 @@ class Chain:
         if (starts_itself and self.needs_start) or any(layer.conditions.custom is not None for layer in layers):
             self.link = Link(self._choose_generate, self._choose_stream, self, outer)
         else:
-            self.link = Link(self._compile_generate(), self._compile_stream(), self, outer)
+            self.link = Link(self._first_generate, self._first_stream, self, outer)
+
+    # --- compiling, each mode at its first call --------------------------------------------------------------------
+
+    def _first_generate(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Any:
+        self.link.generate = entry = self._compile_generate()
+        return entry(params, ctx, parent)
+
+    def _first_stream(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Any:
+        self.link.stream = entry = self._compile_stream()
+        return entry(params, ctx, parent)
 
     # --- compiling -----------------------------------------------------------------------------------------------
 

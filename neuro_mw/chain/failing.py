@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import Blocked, StreamInterrupted
-from ..parts import partial_of, parts_of
+from ..parts import parts_of
 from ..stats import BLOCKED, FAILED, INNER_ERROR
 from ..types import Finish, ResponseInfo, Usage
 from .answers import signature
@@ -67,8 +67,8 @@ async def _block(flow: Flow, lane: Lane, error: Blocked) -> None:
     for index, one in enumerate(flow.lanes):
         one.index = index
     passage = lane.passage
-    if passage.answer is None and passage is flow.wrap and passage.pulled:
-        passage.seen = signature(partial_of(passage.pulled))
+    if passage.answer is None and passage is flow.wrap and passage.let_in is not None:
+        passage.seen = signature(passage.let_in.response())
     if flow.finish is not None:
         usage: Usage | None = flow.finish.usage
     else:

@@ -33,8 +33,6 @@ class Flow:
         self.pull: Any = None
         self.wrap: Passage | None = None  # the innermost layer's passage, if it wraps: its hook is the source
         self.wrap_difference: Difference | None = None
-        self.matched: Any = None
-        self.matched_to = 0
         self.attempt: ModelStream | None = None  # the source, where it is the model
         self.parked_at = 0.0  # since when the wrapping hook waits for its turn
         self.away_s = 0.0  # the time in which the consumer held the stream
@@ -146,16 +144,12 @@ class Flow:
         """Note whether a wrapping hook passes on what it pulled."""
         passage = self.wrap
         assert passage is not None
-        pulled = passage.pulled
-        if pulled is not self.matched:
-            self.matched, self.matched_to = pulled, 0
-        came = pulled[self.matched_to :] if pulled else []
-        self.matched_to = len(pulled) if pulled else 0
-        if self.wrap_difference is None:
-            if len(came) == 1 and came[0] is part:
-                return
+        came = passage.pulled or []
+        if self.wrap_difference is None and not (len(came) == 1 and came[0] is part):
             self.wrap_difference = Difference()
-        self.wrap_difference.note(came, [part])
+        if self.wrap_difference is not None:
+            self.wrap_difference.note(came, [part])
+        came.clear()
 
     def _no_part(self, part: Any) -> Exception:
         if self.wrap is not None:
@@ -260,6 +254,9 @@ class Flow:
             self.unpark(clock())
             if passage.several_hooks:
                 passage.lap("wrap_stream" if passage.layer.hooks.wrap_stream is not None else "wrap_generate")
+            if passage.pulled and status != CANCELLED:
+                self.wrap_difference = self.wrap_difference or Difference()
+                self.wrap_difference.note(passage.pulled, [])
             if self.wrap_difference is not None:
                 passage.held = max(passage.held, self.wrap_difference.held_max)
                 if status != CANCELLED and self.wrap_difference.at_end():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..contract import Outcome
 from ..errors import Blocked, MiddlewareError
+from ..parts import Collector
 from ..stats import (
     BLOCKED,
     BLOCKED_INSIDE,
@@ -51,7 +52,8 @@ class Passage(Stopwatch):
     inside: list[BaseException] | None = None  # what was raised inside
     inside_failed = False  # the last inward call failed
     streams: list[Any] | None = None  # inner streams opened by a hook
-    pulled: list[Part] | None = None  # what came from the last one
+    pulled: list[Part] | None = None  # what came from the last one since the hook's last yield
+    let_in: Collector | None = None  # all that came from the last one
     own_block = early = ended = False  # early: its step ended the answer
 
     @staticmethod
@@ -114,7 +116,7 @@ class Passage(Stopwatch):
         if self.streams is None:
             self.streams = []
         self.streams.append(stream)
-        self.pulled = []
+        self.pulled, self.let_in = [], Collector()
         return stream
 
     def entered(self) -> None:

@@ -7,7 +7,7 @@ from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestBlocked
-from ..parts import Collector, partial_of
+from ..parts import Collector
 from ..receipt import Receipt
 from ..types import Finish, LanguageModel, Part, ReasoningDelta, Response, TextDelta
 from .entry import refuse_choices
@@ -37,7 +37,9 @@ class Segment:
     async def drive(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> AsyncIterator[Part]:
         """The parts that leave this segment. ``parent`` is who pulls: its clock stands still meanwhile."""
         flow = Flow(self, ctx, parent)
-        pulled, count, plain = parent.pulled, 0, parent.begin_pull(now := clock())
+        pulled: Any = parent.pulled
+        let_in: Any = parent.let_in  # None where `pulled` is
+        count, plain = 0, parent.begin_pull(now := clock())
         running = True  # it is our turn, not the consumer's
         leaving: Any
         try:
@@ -74,8 +76,8 @@ class Segment:
                                     tap(part)
                                 if wrap is not None:
                                     came = wrap.pulled
-                                    if came is flow.matched and came and came[-1] is part and len(came) == count:
-                                        flow.matched_to = count
+                                    if came and came[0] is part and len(came) == 1 and flow.wrap_difference is None:
+                                        came.clear()
                                     else:
                                         flow.compare_wrap(part)
                                 flow.fast += 1
@@ -85,6 +87,7 @@ class Segment:
                         for part in leaving:
                             if pulled is not None:
                                 pulled.append(part)
+                                let_in.add(part)
                             left = clock()
                             if plain:
                                 parent.inner_s += left - now
@@ -102,6 +105,7 @@ class Segment:
                         for part in leaving:
                             if pulled is not None:
                                 pulled.append(part)
+                                let_in.add(part)
                             parent.end_pull(now, left := clock(), plain)
                             running = False
                             yield part
@@ -114,8 +118,8 @@ class Segment:
         except BaseException as error:
             if not isinstance(error, GeneratorExit):
                 parent.raised(error)
-                if pulled is not None and isinstance(error, Exception):
-                    error.partial = partial_of(pulled)  # type: ignore[attr-defined]  # as below
+                if let_in is not None and isinstance(error, Exception):
+                    error.partial = let_in.response()  # type: ignore[attr-defined]  # as below
             raise
         finally:
             await flow.leave()
@@ -146,7 +150,7 @@ async def deliver(
     if chain.needs_start:
         await chain.start()
     source = root.do_stream(params)
-    root.pulled = None
+    root.pulled = root.let_in = None  # `collector` has it all
     try:
         async for part in source:
             collector.add(part)

@@ -97,8 +97,8 @@ def _stream_from_generate(passage: Passage, params: Params | None = None) -> Asy
 
 async def _replay(passage: Passage, params: Params | None) -> AsyncIterator[Part]:
     for part in parts_of(await passage.do_generate(params)):
-        assert passage.pulled is not None
-        passage.pulled.append(part)
+        if passage.pulled is not None:
+            passage.pulled.append(part)
         yield part
 
 
@@ -124,7 +124,7 @@ async def _awaited(passage: Passage, made: Any) -> AsyncIterator[Part]:
 
 async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
     """The parts of a wrap_stream hook under ``on_error`` and ``timeout_s``; exactly one Finish, the last."""
-    yielded, info, finish, parts = 0, False, None, None
+    info, finish, parts = False, None, None
     passage.begin()
     try:
         parts = open_wrap_stream(passage, do_stream)
@@ -139,8 +139,10 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
             if isinstance(part, Finish):
                 finish = part
                 continue
-            yielded, info = len(passage.pulled or ()), info or isinstance(part, ResponseInfo)
+            info = info or isinstance(part, ResponseInfo)
             yield part
+            if passage.pulled and passage.ctx.mode == "generate":
+                passage.pulled.clear()  # in streams the flow does it
         if finish is None:
             raise ended_without_finish(passage)
     except Exception as error:  # whatever it is, on_error decides
@@ -155,19 +157,19 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
         return
     if passage.inside_failed and passage.inside:
         raise passage.inside[-1]
-    async for part in _rest(passage, do_stream, yielded):
+    async for part in _rest(passage, do_stream):
         if not (info and isinstance(part, ResponseInfo)):
             yield part
 
 
-async def _rest(passage: Passage, do_stream: Any, yielded: int) -> AsyncIterator[Part]:
+async def _rest(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
     """What a hook that stepped aside had pulled and not yielded, then what is still to come."""
-    pulled = list(passage.pulled or ())
-    for part in pulled[yielded:]:
+    for part in list(passage.pulled or ()):
         yield part
-    if pulled and isinstance(pulled[-1], Finish):
-        if yielded >= len(pulled):
-            yield pulled[-1]
+        if isinstance(part, Finish):
+            return
+    if passage.let_in is not None and passage.let_in.finish is not None:
+        yield passage.let_in.finish  # it had pulled all, and yielded since
         return
     rest = passage.streams[-1] if passage.streams else do_stream(passage.params)
     async for part in rest:

@@ -255,3 +255,26 @@ def test_a_step_that_adds_parts_and_one_that_changes_in_place(ask):
     assert response.text == "ABC!"
     assert response.receipt.layers["place"]["changed_answer"] is True
     assert response.receipt.layers["double"]["changed_answer"] is True
+
+
+def test_a_wrap_stream_that_drops_the_last_words_changed_the_answer(ask):
+    async def swallow(do_stream, params, context):
+        async for part in do_stream(params):
+            if not (isinstance(part, TextDelta) and "z" in part.text):
+                yield part
+
+    response = ask(ScriptedModel("abcz", cuts=(1,)), middleware("swallow", wrap_stream=swallow))
+    assert response.receipt.layers["swallow"]["changed_answer"] is True
+
+
+def test_a_wrap_stream_that_answers_by_itself_with_many_parts(ask):
+    async def own(do_stream, params, context):
+        for _ in range(200):
+            yield TextDelta("x")
+        yield Finish("stop", Usage(0, 0))
+
+    model = ScriptedModel()
+    response = ask(model, middleware("own", wrap_stream=own))
+    assert response.text == "x" * 200
+    assert not model.calls
+    assert response.receipt.layers["own"]["status"] == "short_circuited"
