@@ -1,4 +1,4 @@
-"""Keeping executions in the stats: the record, its call's list, handing the list over, folding it into aggregates."""
+"""Keeping executions in the stats: the record, its call's list, its layer's list, folding that into aggregates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from time import thread_time_ns as clock
 from typing import Any
 
 from neuro_mw import Response
-from neuro_mw.stats import hand_over
+from neuro_mw.stats import FOLD_AT
 
 from .chain import Named, NoOp, Ready, wrapped
 from .measure import Pace, Row, Slice, measure, row
@@ -41,7 +41,7 @@ async def _rows(pace: Pace) -> list[Row]:
         row("the record, in its call's list", found["append"], base, "by hand"),
     ]
     for name, what in (
-        ("one model", "the same, handed over and folded, one model, one hook"),
+        ("one model", "the same, kept and folded, one model, one hook"),
         ("five models", "the same, five models, one hook"),
         ("two hooks", "the same, one model, two hooks"),
     ):
@@ -89,10 +89,13 @@ def _recording(calls: list[Facts], *, give: bool = True) -> Slice:
         for _ in range(times):
             for facts in calls:
                 executions: list[Any] = []
-                for head, self_ns, total_ns, extra in facts:
-                    executions.append((head, self_ns, total_ns, extra))
-                if give:
-                    hand_over(executions)
+                for head, self_s, total_s, extra in facts:
+                    record = (head, self_s, total_s, extra)
+                    executions.append(record)
+                    if give:  # as the path of a call does it
+                        head.records.append(record)
+                        if len(head.records) >= FOLD_AT:
+                            head.fold()
         return clock() - started
 
     return run
@@ -100,11 +103,11 @@ def _recording(calls: list[Facts], *, give: bool = True) -> Slice:
 
 class _Simple:
     def __init__(self) -> None:
-        self.count = self.total_ns = 0
+        self.count, self.total_s = 0, 0.0
 
-    def record(self, total_ns: int) -> None:
+    def record(self, total_s: float) -> None:
         self.count += 1
-        self.total_ns += total_ns
+        self.total_s += total_s
 
 
 def _by_hand(calls: list[Facts]) -> Slice:
@@ -114,8 +117,8 @@ def _by_hand(calls: list[Facts]) -> Slice:
         started = clock()
         for _ in range(times):
             for facts in calls:
-                for layer, (_head, _self_ns, total_ns, _extra) in zip(layers, facts, strict=True):
-                    layer.record(total_ns)
+                for layer, (_head, _self_s, total_s, _extra) in zip(layers, facts, strict=True):
+                    layer.record(total_s)
         return clock() - started
 
     return run

@@ -145,7 +145,7 @@ def test_a_bad_id_is_refused(registry, id):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"priority": "high"}, {"priority": [1]}, {"global_config": "size"}, {"global_config": [("size", 1)]},
+        {"priority": "high"}, {"priority": [1]}, {"global_config": "size"}, {"global_config": ["size"]},
         {"global_config": 5}, {"global_config": {"sise": 1}}, {"global_config": {"size": "big"}},
         {"default_enabled": "no"},
     ],
