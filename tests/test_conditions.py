@@ -337,7 +337,8 @@ def test_the_receipt_says_that_a_condition_failed(mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_many_custom_conditions_at_once(mode):
     middlewares = [tap(f"m{number}") for number in range(9)]
-    config = {f"m{number}": {"conditions": {"custom": lambda context, number=number: context.session.user_id[number] == "1"}}
+    config = {f"m{number}": {"conditions": {"custom": lambda context,
+        number=number: context.session.user_id[number] == "1"}}
               for number in range(9)}  # fmt: skip
     model = MiddlewareFactory(preset=None, plugins=False, middleware=middlewares,
                               middleware_config=config).apply_middleware(ScriptedModel("a"))  # fmt: skip
@@ -355,7 +356,8 @@ def test_many_custom_conditions_at_once(mode):
     [
         ({"providers": "openai"}, "providers"), ({"models": "gpt-4o"}, "models"), ({"modes": "stream"}, "modes"),
         ({"modes": ["batch"]}, "modes"), ({"providers": [5]}, "providers"), ({"options": ["a"]}, "options"),
-        ({"custom": 5}, "custom"), ({"provider": ["openai"]}, "provider"), (["openai"], "conditions"), ("x", "conditions"),
+        ({"custom": 5}, "custom"), ({"provider": ["openai"]}, "provider"), (["openai"], "conditions"),
+        ("x", "conditions"),
     ],
     ids=repr,
 )  # fmt: skip

@@ -1,6 +1,10 @@
 """Configuration: its shape, its merging, TOML, and errors that name the culprit."""
 
 import copy
+import inspect
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,7 +16,8 @@ from neuro_mw.config import deep_merge, entries_of, entry_of, load_dotted, read_
 from neuro_mw.frozen import freeze
 
 values = st.recursive(st.integers() | st.booleans() | st.none() | st.lists(st.integers(), max_size=2),
-                      lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=8)  # fmt: skip
+                      lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+                      max_leaves=8)  # fmt: skip
 trees = st.dictionaries(st.sampled_from("abc"), values, max_size=3)
 
 
@@ -158,7 +163,8 @@ def test_toml(tmp_path):
     assert read_toml(path) == read_toml(str(path)) == {"preset": "x"}
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"a = ", "does not parse as TOML"), (b"\xff\xfe", "does not parse as TOML"),
+@pytest.mark.parametrize(("content", "said"),
+    [(b"a = ", "does not parse as TOML"), (b"\xff\xfe", "does not parse as TOML"),
                                                (b"[a]\n[a]\n", "does not parse as TOML")])  # fmt: skip
 def test_toml_that_does_not_parse(tmp_path, content, said):
     path = tmp_path / "broken.toml"
@@ -180,7 +186,9 @@ def test_dotted_callables():
     assert load_dotted("collections:OrderedDict.fromkeys", key="k")("ab") == {"a": None, "b": None}
 
 
-@pytest.mark.parametrize("path", ["", ":", "os", "os:", ":join", "os:nope", "os.nope:join", "os:name", "..os:join", "a b:c"])
+@pytest.mark.parametrize(
+    "path", ["", ":", "os", "os:", ":join", "os:nope", "os.nope:join", "os:name", "..os:join", "a b:c"]
+)
 def test_dotted_that_lead_nowhere(path):
     with pytest.raises(ConfigError) as caught:
         load_dotted(path, key="k.custom", file="f.toml")
@@ -203,7 +211,25 @@ def repr_typed(value):
     return [repr_typed(item) for item in value] if isinstance(value, list) else (type(value), value)
 
 
-LOOKALIKES = [1, 1.0, True, "1", [1], (1,), {1}, frozenset({1}), [[1]], [], (), {}, set(), frozenset(), None, [None], {"a": 1}]
+LOOKALIKES = [
+    1,
+    1.0,
+    True,
+    "1",
+    [1],
+    (1,),
+    {1},
+    frozenset({1}),
+    [[1]],
+    [],
+    (),
+    {},
+    set(),
+    frozenset(),
+    None,
+    [None],
+    {"a": 1},
+]
 
 
 def test_no_two_lookalikes_are_one_key():
@@ -221,3 +247,12 @@ def test_what_cannot_be_hashed_is_not_mistaken_for_another():
 
     keys = [freeze({"k": Odd()}) for _ in range(100)]
     assert len(set(keys)) == 100
+
+
+def test_the_oldest_pydantic_allowed_knows_what_is_asked_of_it():
+    """`model_validate(..., extra=...)` came with pydantic 2.12: with an older one no Config could be made at all."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    (wanted,) = (one for one in project["dependencies"] if one.startswith("pydantic"))
+    oldest = tuple(int(number) for number in re.search(r">=([\d.]+)", wanted)[1].split("."))
+    uses_extra = "extra=" in inspect.getsource(validated)
+    assert oldest >= (2, 12) or not uses_extra

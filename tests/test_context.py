@@ -37,14 +37,17 @@ def test_what_a_hook_sees(mode):
     assert one.request_id == one.metadata.request_id
     assert one.request_id.startswith("openai-")
     assert one.metadata is one.metadata
-    assert [(attempt.provider, attempt.model, attempt.committed) for attempt in one.attempts] == [("openai", "gpt-4o", True)]
+    assert [(attempt.provider, attempt.model, attempt.committed) for attempt in one.attempts] == [
+        ("openai", "gpt-4o", True)
+    ]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_sent_is_what_reached_the_provider(mode):
     seen = []
     inner = middleware("inner", transform_params=lambda params, context: {**params, "seed": 7})
-    outer = middleware("outer", priority=1, transform_params=lambda params, context: (seen.append(context.sent), params)[1],
+    outer = middleware("outer", priority=1, transform_params=lambda params,
+        context: (seen.append(context.sent), params)[1],
                        on_end=lambda outcome, context: seen.append(context.sent))  # fmt: skip
     run(call(wrap(ScriptedModel(), outer, inner), mode))
     before, after = seen

@@ -135,7 +135,8 @@ class Loose(Middleware):
 @pytest.mark.parametrize(
     "made",
     [
-        lambda: Words(bad_words=["x"]), lambda: Words({"bad_words": ["x"]}), lambda: Words({"limit": 3}, bad_words=["x"]),
+        lambda: Words(bad_words=["x"]), lambda: Words({"bad_words": ["x"]}),
+        lambda: Words({"limit": 3}, bad_words=["x"]),
         lambda: Words(Words.Config(bad_words=["x"])), lambda: Words({"bad_words": ["y"]}, bad_words=["x"]),
         lambda: Words(MappingProxyType({"bad_words": ["x"]})),
     ],
@@ -232,7 +233,9 @@ def test_objects_in_a_config_arrive_as_they_are():
     judge, called = Judge("j"), lambda: 1
     factory = MiddlewareFactory(preset=None, plugins=False)
     factory.register(Judged)
-    model = factory.apply_middleware(ScriptedModel(), middleware_config={"judged": {"config": {"judge": judge, "call": called}}})
+    model = factory.apply_middleware(
+        ScriptedModel(), middleware_config={"judged": {"config": {"judge": judge, "call": called}}}
+    )
     assert model.chain == ("judged",)
     plan = factory.explain(factory.create_context("openai", "x"),
                            middleware_config={"judged": {"config": {"judge": judge, "call": called}}})  # fmt: skip
@@ -248,7 +251,9 @@ def test_objects_in_a_config_arrive_as_they_are():
 
 
 def test_middleware_from_functions():
-    made = middleware("cool", priority=7, kind="guard", transform_params=lambda params, context: {**params, "temperature": 0.0})
+    made = middleware(
+        "cool", priority=7, kind="guard", transform_params=lambda params, context: {**params, "temperature": 0.0}
+    )
     assert isinstance(made, Middleware)
     assert (made.metadata.id, made.metadata.priority, made.metadata.kind) == ("cool", 7, "guard")
     model = ScriptedModel()
@@ -290,7 +295,13 @@ def test_hooks_of_finds_methods_and_attributes(name):
     assert getattr(hooks_of(Child()), name) is not None
 
 
-WRONG = [lambda: None, lambda a: None, lambda a, b, c, d: None, lambda *, params, context: None, lambda a, b, c, d, e: None]
+WRONG = [
+    lambda: None,
+    lambda a: None,
+    lambda a, b, c, d: None,
+    lambda *, params, context: None,
+    lambda a, b, c, d, e: None,
+]
 
 
 @pytest.mark.parametrize("name", HOOKS)
@@ -326,7 +337,10 @@ def test_a_class_is_checked_before_it_is_built():
         async def wrap_generate(self, do_generate, params):
             return await do_generate(params)
 
-    with pytest.raises(RegistrationError, match=r"'odd': wrap_generate\(.*positionally as wrap_generate\(do_generate, params, context\)"):
+    with pytest.raises(
+        RegistrationError,
+        match=r"'odd': wrap_generate\(.*positionally as wrap_generate\(do_generate, params, context\)",
+    ):
         MiddlewareRegistry().register(Odd)
 
 
@@ -413,6 +427,19 @@ def test_outcome_and_part_step():
 
     assert isinstance(Step(), PartStep)
     assert not isinstance(object(), PartStep)
+
+
+@pytest.mark.parametrize("name", ["wrap_genrate", "transform_part", "transform_param", "wrap_streams", "on_ends"])
+def test_a_misspelt_hook_is_an_error(name):
+    """A guard whose only hook is misspelt would guard nothing, and say nothing."""
+
+    class Odd(Middleware):
+        metadata = MiddlewareMetadata(id="odd", kind="guard")
+
+    setattr(Odd, name, lambda self, *given: None)
+    for what in (Odd, Odd()):
+        with pytest.raises(RegistrationError, match=f"'odd'.*{name}.*Did you mean|'odd'.*{name}.*did you mean"):
+            MiddlewareRegistry().register(what)
 
 
 # --- contract versions -----------------------------------------------------------------------------------------------

@@ -122,7 +122,13 @@ def test_request_blocked_needs_a_block():
 @pytest.mark.parametrize("cls", PROVIDER, ids=lambda cls: cls.__name__)
 def test_provider_errors_are_alike(cls):
     plain = cls("m", provider="p", model="x")
-    assert (plain.provider, plain.model, plain.status, plain.retryable, plain.retry_after) == ("p", "x", None, False, None)
+    assert (plain.provider, plain.model, plain.status, plain.retryable, plain.retry_after) == (
+        "p",
+        "x",
+        None,
+        False,
+        None,
+    )
     full = made(cls)
     assert (full.status, full.retryable, full.retry_after, str(full)) == (429, True, 1.5, "m")
     with pytest.raises(TypeError):

@@ -8,15 +8,16 @@ import pytest
 
 from neuro_mw import ConfigError, MiddlewareFactory, MiddlewareFactoryOptions, NeuroError, middleware
 from neuro_mw.builtin import Analytics
-from neuro_mw.options import PER_MODEL, merged_with_call
-from neuro_mw.switches import Switches
+from neuro_mw.options import PER_MODEL
 from neuro_mw.testing import ScriptedModel
 
 WRONG = {
     "preset": [5, True, b"default", {"a": 1}.keys(), [5], [None], 0.5],
-    "middleware": ["analytics", 5, None, True, Analytics(), Analytics, ["analytics"], [5], [None], [object()], {"a": 1}],
+    "middleware": ["analytics", 5, None, True, Analytics(), Analytics, ["analytics"], [5], [None], [object()],
+        {"a": 1}],
     "middleware_config": ["analytics", 5, True, ["analytics"], [("analytics", {})], {"analytics": None},
-                          {"analytics": True}, {"analytics": "on"}, {"analytics": ["enabled"]}, {"analytics": {"enabled": "yes"}},
+                          {"analytics": True}, {"analytics": "on"}, {"analytics": ["enabled"]},
+                          {"analytics": {"enabled": "yes"}},
                           {None: {}}, {"a b": {}}, {"analytics": {"config": None}}],
     "enabled_middleware": ["analytics", 5, True, [5], [None], ["nope"], [["analytics"]], ["a b"], b"analytics"],
     "disabled_middleware": ["analytics", 5, True, [5], [None], ["nope"], [["analytics"]], [""], b"analytics"],
@@ -62,7 +63,8 @@ def test_a_string_where_a_list_is_expected_says_so(name):
 
 @pytest.mark.parametrize(
     ("wrong", "meant"),
-    [("presets", "preset"), ("config", None), ("middlewareConfig", "middleware_config"), ("plugins", None), ("state", None),
+    [("presets", "preset"), ("config", None), ("middlewareConfig", "middleware_config"), ("plugins", None),
+        ("state", None),
      ("enabled", None), ("session", None)],
 )  # fmt: skip
 def test_another_option_of_a_call_is_a_config_error(wrong, meant):
@@ -77,14 +79,14 @@ def test_another_option_of_a_call_is_a_config_error(wrong, meant):
 
 def test_none_where_it_is_an_empty_answer():
     factory = MiddlewareFactory(preset=None, middleware_config=None, plugins=False)
-    assert factory.apply_middleware("echo/echo", middleware_config=None, enabled_middleware=None, disabled_middleware=None).chain == ()
+    assert factory.apply_middleware("echo/echo", middleware_config=None).chain == ()
     assert factory.apply_middleware("echo/echo", preset=None).chain == ()
 
 
 def test_any_sequence_will_do():
     factory = MiddlewareFactory(
-        preset=("default",), plugins=(), middleware=(one for one in [middleware("own")]), enabled_middleware={"own"},
-        disabled_middleware=frozenset({"analytics"}),
+        preset=("default",), plugins=(), middleware=(middleware("own"),), enabled_middleware=("own",),
+        disabled_middleware=("analytics",),
     )  # fmt: skip
     for _ in range(2):
         assert factory.apply_middleware("echo/echo").chain == ("own",)
@@ -107,12 +109,10 @@ def test_an_argument_beats_the_options():
     assert MiddlewareFactory(preset=None, options=options).apply_middleware("echo/echo").chain == ()
 
 
-@pytest.mark.parametrize("given", [{"preset": "default"}, {"enabled_middleware": ()}])
-def test_an_argument_beats_the_options_also_where_it_is_the_default(given):
+def test_an_argument_beats_the_options_also_where_it_is_the_default():
     """Who writes preset="default" means it."""
-    options = MiddlewareFactoryOptions(preset=None, enabled_middleware=["analytics"], plugins=False)
-    model = MiddlewareFactory(options=options, **given).apply_middleware("echo/echo")
-    assert model.chain == (("analytics",) if "preset" in given else ())
+    options = MiddlewareFactoryOptions(preset=None, plugins=False)
+    assert MiddlewareFactory(options=options, preset="default").apply_middleware("echo/echo").chain == ("analytics",)
 
 
 def test_options_cannot_be_changed_but_copied():
@@ -128,13 +128,6 @@ def test_options_are_checked_by_themselves(name):
         MiddlewareFactoryOptions(**{name: "nope"})
     with pytest.raises(ConfigError, match="Did you mean 'litellm'"):
         MiddlewareFactoryOptions(driver="litelm")
-
-
-def test_merging_with_a_call():
-    base = MiddlewareFactoryOptions(preset="default", on_block="raise")
-    merged = merged_with_call(base, {"preset": None, "driver": "litellm", "enabled_middleware": ["x"]})
-    assert (merged.preset, merged.driver, merged.on_block) == (None, "litellm", "raise")
-    assert base.preset == "default"
 
 
 # --- what the factory keeps ------------------------------------------------------------------------------------------
@@ -154,16 +147,6 @@ def test_changes_of_what_was_given_do_not_show():
     plan = factory.explain(factory.create_context("openai", "m"))
     assert plan.applied == ("analytics", "own")
     assert plan["analytics"].config["max_records"] == 5
-
-
-def test_switches_say_why():
-    switches = Switches()
-    switches.turn_on("a", "one")
-    switches.level({"a": {"enabled": False}, "b": {}}, ["c"], "the call's ")
-    assert switches.off == {"a": "enabled = false in the call's middleware_config"}
-    assert switches.on == {"b": "configured in the call's middleware_config", "c": "named in the call's enabled_middleware"}
-    switches.turn_on("a", "again")
-    assert "a" not in switches.off
 
 
 def test_a_model_that_is_none():

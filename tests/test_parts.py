@@ -23,7 +23,7 @@ from neuro_mw import (
     collect,
     parts_of,
 )
-from neuro_mw.parts import merge_fields, partial_of
+from neuro_mw.parts import merge_fields
 from neuro_mw.testing import cut
 
 from .test_types import responses, tables
@@ -99,7 +99,11 @@ def test_tool_calls_are_put_together_by_index():
         ToolCallDelta(1, "b", None, '{"x"'), ToolCallDelta(0, "a", "f"), ToolCallDelta(1, None, "g", ": 1}"),
         ToolCallDelta(0, None, None, "{}"), ToolCallDelta(7), Finish("tool_calls"),
     ]  # fmt: skip
-    assert collected(parts).tool_calls == [ToolCall("a", "f", "{}"), ToolCall("b", "g", '{"x": 1}'), ToolCall("", "", "")]
+    assert collected(parts).tool_calls == [
+        ToolCall("a", "f", "{}"),
+        ToolCall("b", "g", '{"x": 1}'),
+        ToolCall("", "", ""),
+    ]
 
 
 def test_the_first_id_and_name_of_a_call_stand():
@@ -156,7 +160,3 @@ def test_merging_forgets_no_key_and_changes_nothing(old, new):
     assert set(merged) == set(old) | set(new)
     assert merge_fields({}, new) == merge_fields(new, {}) == new
     assert repr((old, new)) == before
-
-
-def test_partial_of():
-    assert partial_of([TextDelta("a"), TextDelta("b")]) == Response(text="ab", finish_reason="error")

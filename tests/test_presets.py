@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from neuro_mw import ConfigError, MiddlewareFactory, MiddlewarePreset, NeuroError, PresetInfo, PresetNotFound, middleware
+from neuro_mw import (
+    ConfigError,
+    MiddlewareFactory,
+    MiddlewarePreset,
+    NeuroError,
+    PresetInfo,
+    PresetNotFound,
+    middleware,
+)
 from neuro_mw.presets import Presets, preset_folder
 from neuro_mw.testing import ScriptedModel
 
@@ -98,7 +106,7 @@ def test_a_file_may_say_its_name(tmp_path, factory):
         ("middlewares = 1", "middlewares", "Did you mean 'middleware'"),
         ("[middleware.analytics]\nconf = 1", "middleware.analytics.conf", "Did you mean 'config'"),
         ("extends = 'default'", "extends", "list"),
-        ("middleware = ['analytics']", "middleware", ""),
+        ("middleware = ['analytics']", "middleware", "dictionary"),
         ("a = ", None, "does not parse"),
         ("description = 5", "description", "string"),
         ("[middleware.analytics]\npriority = 'high'", "middleware.analytics.priority", "integer"),
@@ -115,11 +123,15 @@ def test_a_wrong_file_is_named(tmp_path, factory, toml, key, said):
 
 
 WRONG = [
-    None, 5, ["default"], {}, {"name": 5}, {"middleware": {}}, {"name": "x", "midleware": {}}, {"name": "x", "middleware": []},
-    {"name": "x", "middleware": {"analytics": True}}, {"name": "x", "extends": "default"}, {"name": "x", "extends": [5]},
-    MiddlewarePreset, MiddlewarePreset("x", middleware=["analytics"]), MiddlewarePreset("x", middleware={"analytics": None}),
+    None, 5, ["default"], {}, {"name": 5}, {"middleware": {}}, {"name": "x", "midleware": {}},
+    {"name": "x", "middleware": []},
+    {"name": "x", "middleware": {"analytics": True}}, {"name": "x", "extends": "default"},
+    {"name": "x", "extends": [5]},
+    MiddlewarePreset, MiddlewarePreset("x", middleware=["analytics"]),
+    MiddlewarePreset("x", middleware={"analytics": None}),
     MiddlewarePreset("x", middleware={"analytics": {"enable": True}}), MiddlewarePreset("x", extends="default"),
-    MiddlewarePreset("", middleware={}), MiddlewarePreset(5, middleware={}), Path("/no/such/preset.toml"), "no_such.toml",
+    MiddlewarePreset("", middleware={}), MiddlewarePreset(5, middleware={}), Path("/no/such/preset.toml"),
+    "no_such.toml",
 ]  # fmt: skip
 
 
@@ -164,7 +176,8 @@ def test_unknown_presets(preset, meant):
         assert f"Did you mean '{meant}'?" in str(caught.value)
 
 
-@pytest.mark.parametrize("preset", [5, True, b"default", Path("default"), [5], [["default"]], [None], {"default": 1}.items()],
+@pytest.mark.parametrize("preset", [5, True, b"default", Path("default"), [5], [["default"]], [None],
+    {"default": 1}.items()],
                          ids=repr)  # fmt: skip
 def test_presets_of_wrong_types(preset):
     with pytest.raises(ConfigError, match="preset"):
@@ -215,7 +228,9 @@ def test_several_presets_later_wins(factory):
 
 
 def test_what_an_extending_preset_switches_off_is_off(factory):
-    factory.register_preset(MiddlewarePreset("quiet", extends=("default",), middleware={"analytics": {"enabled": False}}))
+    factory.register_preset(
+        MiddlewarePreset("quiet", extends=("default",), middleware={"analytics": {"enabled": False}})
+    )
     assert chain(factory, preset="quiet") == ()
     assert {info.name: info.middleware for info in factory.get_available_presets()}["quiet"] == []
     assert chain(factory, preset=["quiet", "default"]) == ("analytics",)
@@ -229,10 +244,13 @@ def test_what_an_extending_preset_switches_off_is_off(factory):
     ],
 )  # fmt: skip
 def test_circles_are_named(factory, presets, circle):
-    with pytest.raises(ConfigError, match=f"circle: {circle}"):
+    def close_the_ring():
         for name, extends in presets:
             factory.register_preset(MiddlewarePreset(name, extends=extends))
         factory.apply_middleware(ScriptedModel(), preset="a")
+
+    with pytest.raises(ConfigError, match=f"circle: {circle}"):
+        close_the_ring()
 
 
 def test_a_diamond_is_no_circle(factory):
@@ -246,9 +264,13 @@ def test_a_diamond_is_no_circle(factory):
 def test_an_unknown_parent_names_the_file(factory, tmp_path):
     path = tmp_path / "child.toml"
     path.write_text('extends = ["defualt"]\n', "utf-8")
-    with pytest.raises(PresetNotFound, match="Did you mean 'default'") as caught:
+
+    def use_the_child():
         factory.register_preset(path)
         factory.apply_middleware(ScriptedModel(), preset="child")
+
+    with pytest.raises(PresetNotFound, match="Did you mean 'default'") as caught:
+        use_the_child()
     assert (caught.value.file, caught.value.key) == (str(path), "extends")
 
 

@@ -85,17 +85,23 @@ class TestWhatItSays:
         assert receipt.layers["inner"]["self_time"] > 0
 
     def test_short_circuited_and_not_reached(self, mode):
-        receipt = receipt_of(mode, middleware("cut", priority=5, wrap_generate=short), middleware("in", transform_params=warm))
+        receipt = receipt_of(
+            mode, middleware("cut", priority=5, wrap_generate=short), middleware("in", transform_params=warm)
+        )
         assert receipt.layers["cut"]["status"] == "short_circuited"
         assert receipt.layers["in"] == {"status": "skipped", "reason": "not reached", "ran": 0}
 
     def test_blocked(self, mode):
-        receipt = receipt_of(mode, middleware("out", priority=5, wrap_generate=passing), middleware("guard", transform_params=refuse))
+        receipt = receipt_of(
+            mode, middleware("out", priority=5, wrap_generate=passing), middleware("guard", transform_params=refuse)
+        )
         assert receipt.layers["guard"]["status"] == "blocked"
         assert receipt.layers["out"]["status"] == "blocked"
 
     def test_ran_twice(self, mode):
-        receipt = receipt_of(mode, middleware("twice", priority=5, wrap_generate=twice), middleware("in", transform_params=warm))
+        receipt = receipt_of(
+            mode, middleware("twice", priority=5, wrap_generate=twice), middleware("in", transform_params=warm)
+        )
         assert (receipt.layers["twice"]["ran"], receipt.layers["in"]["ran"]) == (1, 2)
 
     def test_failures_that_were_skipped(self, mode):
@@ -163,8 +169,9 @@ class TestWhatItSays:
     def test_it_holds_no_text_in_hidden_places(self, mode):
         """A receipt that is kept must not keep the prompt alive."""
         question = f"the {SECRET} question, {id(self)}"
-        receipt = receipt_of(mode, middleware("warm", transform_params=warm), prompt=question)
-        _ = receipt.layers
+        model = factory_of(middleware("warm", transform_params=warm)).apply_middleware("echo/echo")
+        receipt = run(call(model, mode, question)).receipt
+        assert receipt.layers["warm"]["changed_request"] is True
         seen, todo = set(), [receipt]
         while todo:
             one = todo.pop()

@@ -75,7 +75,13 @@ def test_a_class_an_instance_and_a_callable(registry):
 
 
 def test_the_ways_to_ask(registry):
-    assert (registry.size(), len(registry), list(registry), registry.get("a"), registry.has("a")) == (0, 0, [], None, False)
+    assert (registry.size(), len(registry), list(registry), registry.get("a"), registry.has("a")) == (
+        0,
+        0,
+        [],
+        None,
+        False,
+    )
     registry.register(middleware("a"))
     registry.register(middleware("b", priority=1))
     assert (registry.size(), len(registry), list(registry)) == (2, 2, ["b", "a"])
@@ -294,7 +300,11 @@ def test_build_chain(registry):
 
 def test_build_chain_decides_conditions(registry):
     registry.register(Sized)
-    for conditions, wanted in [({"providers": ["azure"]}, 0), ({"models": ["gpt*"]}, 1), ({"custom": lambda context: False}, 1)]:
+    for conditions, wanted in [
+        ({"providers": ["azure"]}, 0),
+        ({"models": ["gpt*"]}, 1),
+        ({"custom": lambda context: False}, 1),
+    ]:
         assert len(registry.build_chain(CONTEXT, {"sized": {"conditions": conditions}})) == wanted
 
 
@@ -304,8 +314,14 @@ def test_on_error_is_the_entrys_else_the_metadatas_else_by_kind(registry, kind):
     registry.register(middleware("b", kind=kind, on_error="skip"))
     registry.register(middleware("c", kind=kind, on_error="raise"))
     by_kind = "skip" if kind == "observer" else "raise"
-    assert [layer.on_error for layer in registry.build_chain(CONTEXT, dict.fromkeys("abc", {}))] == [by_kind, "skip", "raise"]
-    layers = registry.build_chain(CONTEXT, {"a": {"on_error": "skip"}, "b": {"on_error": "raise"}, "c": {"on_error": "skip"}})
+    assert [layer.on_error for layer in registry.build_chain(CONTEXT, {id: {} for id in "abc"})] == [
+        by_kind,
+        "skip",
+        "raise",
+    ]
+    layers = registry.build_chain(
+        CONTEXT, {"a": {"on_error": "skip"}, "b": {"on_error": "raise"}, "c": {"on_error": "skip"}}
+    )
     assert [layer.on_error for layer in layers] == ["skip", "raise", "skip"]
 
 

@@ -136,7 +136,9 @@ def test_plain_data_and_back(response):
     assert "receipt" not in data
 
 
-@pytest.mark.parametrize("part", [Later(3), SimpleNamespace(type="loose", value=3), Slotted(3)], ids=lambda part: part.type)
+@pytest.mark.parametrize(
+    "part", [Later(3), SimpleNamespace(type="loose", value=3), Slotted(3)], ids=lambda part: part.type
+)
 def test_parts_of_unknown_types_go_to_plain_data(part):
     response = Response(text="a", other_parts=[part])
     data = json.loads(json.dumps(response.to_dict()))
@@ -154,7 +156,9 @@ def test_from_little_data():
 
 
 def test_what_to_dict_gave_is_not_the_answer_itself():
-    response = Response(metadata={"a": 1}, provider_fields={"b": 1}, tool_calls=[ToolCall("i", "n", "{}")], usage=Usage(1))
+    response = Response(
+        metadata={"a": 1}, provider_fields={"b": 1}, tool_calls=[ToolCall("i", "n", "{}")], usage=Usage(1)
+    )
     data = response.to_dict()
     data["metadata"]["a"] = data["provider_fields"]["b"] = data["usage"]["input_tokens"] = 9
     data["tool_calls"][0]["name"] = "x"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError
-from ..types import Response
+from ..types import Block, Response, ToolCall, Usage
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
 
-Signature = tuple[Response, str, str, str, tuple[tuple[str, str, str], ...]]
-"""An answer, and its text, reasoning, finish reason and tool calls as they were when it came."""
+Signature = tuple[Response, str, str, str, tuple[tuple[str, str, str], ...], Block | None, Usage]
+"""An answer, and its text, reasoning, finish reason, tool calls, block and usage as they were when it came."""
 
 _new = object.__new__
 
@@ -20,14 +20,12 @@ def signature(response: Response) -> Signature:
     """An answer and how it looks, for telling whether a layer changed it."""
     calls = response.tool_calls
     made = tuple((call.id, call.name, call.arguments) for call in calls) if calls else ()
-    return response, response.text, response.reasoning, response.finish_reason, made
+    return response, response.text, response.reasoning, response.finish_reason, made, response.blocked, response.usage
 
 
 def unchanged(response: Response, seen: Signature) -> bool:
     """Whether an answer looks as that one did."""
-    if response.tool_calls or seen[4]:
-        return signature(response)[1:] == seen[1:]
-    return response.text == seen[1] and response.reasoning == seen[2] and response.finish_reason == seen[3]
+    return signature(response)[1:6] == seen[1:6]
 
 
 def differ(left: Any, right: Any) -> bool:
@@ -53,8 +51,12 @@ def fresh(response: Response) -> Response:
     """A copy whose own fields may be set: a model or a hook may hand out the same object to several calls."""
     copy = _new(Response)
     copy.text, copy.reasoning, copy.finish_reason = response.text, response.reasoning, response.finish_reason
-    copy.tool_calls, copy.usage = [*response.tool_calls], response.usage
+    calls, usage = response.tool_calls, response.usage
+    copy.tool_calls = [ToolCall(call.id, call.name, call.arguments) for call in calls] if calls else []
+    copy.usage = Usage(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens,
+                       usage.reasoning_tokens)  # fmt: skip
     copy.id, copy.model, copy.created = response.id, response.model, response.created
     copy.blocked, copy.metadata = response.blocked, response.metadata.copy()
-    copy.provider_fields, copy.other_parts, copy.receipt = response.provider_fields, response.other_parts, None
+    copy.provider_fields = response.provider_fields.copy()
+    copy.other_parts, copy.receipt = [*response.other_parts], None
     return copy

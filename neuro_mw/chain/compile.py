@@ -15,7 +15,7 @@ from ..types import LanguageModel, Mode, Part, Response
 from .entry import refuse_choices
 from .generate import GenerateNode, ModelNode
 from .link import Link
-from .passage import Passage, Root
+from .passage import Inner, Passage, Root
 from .routing import Router, holds, start_layer
 from .stream import Delivery, Segment, deliver
 
@@ -63,9 +63,11 @@ class Chain:
         self.link.generate = entry = self._compile_generate()
         return entry(params, ctx, parent)
 
-    def _first_stream(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Any:
+    def _first_stream(
+        self, params: Params, ctx: MiddlewareContext, parent: Passage, inner: Inner | None = None
+    ) -> Any:
         self.link.stream = entry = self._compile_stream()
-        return entry(params, ctx, parent)
+        return entry(params, ctx, parent, inner)
 
     # --- compiling -----------------------------------------------------------------------------------------------
 
@@ -133,9 +135,11 @@ class Chain:
         chain = await self._choose(ctx)
         return await chain.link.generate(params, ctx, parent)
 
-    async def _choose_stream(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> AsyncIterator[Part]:
+    async def _choose_stream(
+        self, params: Params, ctx: MiddlewareContext, parent: Passage, inner: Inner | None = None
+    ) -> AsyncIterator[Part]:
         chain = await self._choose(ctx)
-        parts: Any = chain.link.stream(params, ctx, parent)
+        parts: Any = chain.link.stream(params, ctx, parent, inner)
         try:
             async for part in parts:
                 yield part

@@ -67,8 +67,8 @@ async def _block(flow: Flow, lane: Lane, error: Blocked) -> None:
     for index, one in enumerate(flow.lanes):
         one.index = index
     passage = lane.passage
-    if passage.answer is None and passage is flow.wrap and passage.let_in is not None:
-        passage.seen = signature(passage.let_in.response())
+    if passage.answer is None and passage.inners:
+        passage.seen = signature(passage.inners[-1].let_in.response())
     if flow.finish is not None:
         usage: Usage | None = flow.finish.usage
     else:

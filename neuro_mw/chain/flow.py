@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, StreamError
 from ..stats import CANCELLED, CHANGED_ANSWER, SHORT_CIRCUITED
-from ..types import Finish, Part, Response
+from ..types import Finish, Part, Response, Usage
 from .difference import Difference
 from .entry import open_step, transform
 from .lane import NOT_CONTENT, Lane
@@ -38,7 +38,7 @@ class Flow:
         self.away_s = 0.0  # the time in which the consumer held the stream
         self.opened = self.entered = False
         self.waiting = True  # some lane has not let go its first delta
-        self.fast = 0  # parts that passed all lanes as they were
+        self.fast = self.diverged = 0  # parts that passed all lanes as they were, and that did not
         self.at: Lane | None = None  # whose step is at work
         self.early: Lane | None = None  # whose step ended the answer
         self.finish: Finish | None = None
@@ -55,7 +55,7 @@ class Flow:
         for link in segment.links:
             layer = link.layer
             passage = Passage.begun(link, ctx, params, clock())
-            lane = Lane(passage)
+            lane = Lane(passage, self)
             self.lanes.insert(0, lane)
             if layer.hooks.transform_params is not None:
                 await transform(passage)
@@ -71,7 +71,7 @@ class Flow:
             if model is not None and model != ctx.model:
                 params, target, goal = link.chain.router.redirect(model, params, ctx, link)
                 if goal is not link:
-                    redirected = goal.stream(params, target, Root(goal, target, params))
+                    redirected = goal.stream(params, target, Root(goal, target, params), None)
                     break
         self.entered = True
         for index, lane in enumerate(self.lanes):
@@ -102,7 +102,7 @@ class Flow:
         if self.wrap is not None:
             self.compare_wrap(part)
         elif self.attempt is not None and type(part) not in NOT_CONTENT:
-            self.attempt.began()
+            self.attempt.began(self.away_s)
         leaving = self.push([part], 0, timed=True)
         self.waiting = any(not lane.passage.first_s for lane in self.lanes)
         return leaving
@@ -130,6 +130,9 @@ class Flow:
 
     def diverge(self, lane: Lane, part: Part, text: str | None, out: Any) -> list[Part]:
         """The fast path came to a step that did not just pass the part on: take the careful way from there."""
+        self.diverged += 1
+        if self.wrap is not None:
+            self.compare_wrap(part)
         for inner in self.lanes[: lane.index]:
             inner.left((part,))
         self.at = lane
@@ -144,12 +147,13 @@ class Flow:
         """Note whether a wrapping hook passes on what it pulled."""
         passage = self.wrap
         assert passage is not None
-        came = passage.pulled or []
+        came = passage.inners[-1].pulled if passage.inners else []
         if self.wrap_difference is None and not (len(came) == 1 and came[0] is part):
             self.wrap_difference = Difference()
         if self.wrap_difference is not None:
             self.wrap_difference.note(came, [part])
-        came.clear()
+        for inner in passage.inners or ():
+            inner.pulled.clear()
 
     def _no_part(self, part: Any) -> Exception:
         if self.wrap is not None:
@@ -177,9 +181,13 @@ class Flow:
         if wrap is not None:
             self.parked_at = clock()
         if self.attempt is not None:
-            self.attempt.finished(finish)
+            self.attempt.finished(finish, self.away_s)
         await self.close_source()
-        self.finish = Finish(finish.reason, finish.usage, finish.blocked, dict(finish.metadata))
+        if wrap is not None and wrap.inners:
+            came = wrap.inners[-1].let_in.finish
+            if came is not None and (came.reason, came.blocked) != (finish.reason, finish.blocked):
+                wrap.changed |= CHANGED_ANSWER
+        self.finish = Finish(finish.reason, finish.usage + Usage(), finish.blocked, dict(finish.metadata))
 
     def who(self) -> str:
         """Who is the source."""
@@ -246,7 +254,7 @@ class Flow:
         if passage.ended:
             return
         if lane.step is not None:
-            lane.step.account(self.fast + lane.step.samples)
+            lane.step.account(self.fast + self.diverged + lane.step.samples)
             lane.step.compare()
         if passage.depth:
             passage.resume(clock())
@@ -254,9 +262,9 @@ class Flow:
             self.unpark(clock())
             if passage.several_hooks:
                 passage.lap("wrap_stream" if passage.layer.hooks.wrap_stream is not None else "wrap_generate")
-            if passage.pulled and status != CANCELLED:
+            if passage.inners and passage.inners[-1].pulled and status != CANCELLED:
                 self.wrap_difference = self.wrap_difference or Difference()
-                self.wrap_difference.note(passage.pulled, [])
+                self.wrap_difference.note(passage.inners[-1].pulled, [])
             if self.wrap_difference is not None:
                 passage.held = max(passage.held, self.wrap_difference.held_max)
                 if status != CANCELLED and self.wrap_difference.at_end():
@@ -295,7 +303,7 @@ class Flow:
         """Close what the parts come from, and then every inner stream that a hook left open."""
         source, self.source = self.source, None
         if self.attempt is not None:
-            self.attempt.closed(error)
+            self.attempt.closed(error, self.away_s)
         if source is not None and hasattr(source, "aclose"):
             if self.lanes:
                 await close(self.lanes[0].passage, source)

@@ -57,6 +57,7 @@ class GenerateNode:
                 or response.reasoning is not seen[2]
                 or response.finish_reason is not seen[3]
                 or response.tool_calls
+                or response.blocked is not seen[5]
                 or response.blocked is not None
             ):
                 return self._leave(passage, parent, response)

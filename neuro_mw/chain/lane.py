@@ -10,6 +10,7 @@ from ..parts import Collector
 from ..types import Part, ProviderDelta, Response, ResponseInfo
 
 if TYPE_CHECKING:
+    from .flow import Flow
     from .passage import Passage
 
 NOT_CONTENT = (ResponseInfo, ProviderDelta)
@@ -19,10 +20,10 @@ NOT_CONTENT = (ResponseInfo, ProviderDelta)
 class Lane:
     """A layer's place in a flow: its passage, its step, and its tap (what leaves it, kept for `on_end`)."""
 
-    __slots__ = ("index", "passage", "step", "tap")
+    __slots__ = ("flow", "index", "passage", "step", "tap")
 
-    def __init__(self, passage: Passage) -> None:
-        self.passage, self.index = passage, 0
+    def __init__(self, passage: Passage, flow: Flow) -> None:
+        self.passage, self.flow, self.index = passage, flow, 0
         self.step: Any = None  # a Step; Any, because the fast path cannot afford to ask
         self.tap = Collector() if passage.layer.hooks.on_end is not None else None
 
@@ -32,7 +33,7 @@ class Lane:
         for part in parts:
             passage.parts += 1
             if not passage.first_s and type(part) not in NOT_CONTENT:
-                passage.first_s = clock()
+                passage.first_s = clock() - self.flow.away_s
             if self.tap is not None:
                 self.tap.add(part)
 

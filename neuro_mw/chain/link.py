@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..stats import Head
     from ..types import Params, Part, Response
     from .compile import Chain
-    from .passage import Passage
+    from .passage import Inner, Passage
 
 
 class Link:
@@ -28,7 +28,7 @@ class Link:
     def __init__(
         self,
         generate: Callable[[Params, MiddlewareContext, Passage], Coroutine[Any, Any, Response]],
-        stream: Callable[[Params, MiddlewareContext, Passage], AsyncIterator[Part]],
+        stream: Callable[[Params, MiddlewareContext, Passage, Inner | None], AsyncIterator[Part]],
         chain: Chain,
         outer: frozenset[str],
         layer: Layer | None = None,

@@ -32,21 +32,21 @@ class ModelStream:
             )  # fmt: skip
         self.parts = parts.__aiter__()
 
-    def began(self) -> None:
-        """A delta came: from here on the attempt is the answer."""
+    def began(self, away_s: float) -> None:
+        """A delta came: from here on the attempt is the answer. `away_s`: the time that the consumer took."""
         if self.attempt.time_to_first_part is None:
-            self.attempt.time_to_first_part = self._passed()
+            self.attempt.time_to_first_part = self._passed(away_s)
             self.attempt.committed = True
 
-    def finished(self, finish: Finish) -> None:
+    def finished(self, finish: Finish, away_s: float) -> None:
         """The Finish came."""
-        self.began()
-        self.attempt.usage, self.attempt.duration = finish.usage, self._passed()
+        self.began(away_s)
+        self.attempt.usage, self.attempt.duration = finish.usage, self._passed(away_s)
 
-    def closed(self, error: BaseException | None) -> None:
+    def closed(self, error: BaseException | None, away_s: float) -> None:
         """The stream is closed, perhaps before its end."""
         if self.attempt.duration is None:
-            self.attempt.duration, self.attempt.error = self._passed(), error
+            self.attempt.duration, self.attempt.error = self._passed(away_s), error
 
-    def _passed(self) -> float:
-        return (clock() - self.started)
+    def _passed(self, away_s: float) -> float:
+        return clock() - self.started - away_s

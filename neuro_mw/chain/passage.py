@@ -36,6 +36,17 @@ if TYPE_CHECKING:
 _new = object.__new__
 
 
+class Inner:
+    """One inner stream of a hook: what came from it since the hook's last yield, and all in all."""
+
+    __slots__ = ("let_in", "parts", "pulled")
+
+    def __init__(self) -> None:
+        self.parts: Any = None
+        self.pulled: list[Part] = []
+        self.let_in = Collector()
+
+
 class Passage(Stopwatch):
     """The state of one passage. Its clock stands still while an inner call is under way."""
 
@@ -51,9 +62,7 @@ class Passage(Stopwatch):
     parts = held = skipped = changed = 0
     inside: list[BaseException] | None = None  # what was raised inside
     inside_failed = False  # the last inward call failed
-    streams: list[Any] | None = None  # inner streams opened by a hook
-    pulled: list[Part] | None = None  # what came from the last one since the hook's last yield
-    let_in: Collector | None = None  # all that came from the last one
+    inners: list[Inner] | None = None  # inner streams opened by a hook
     own_block = early = ended = False  # early: its step ended the answer
 
     @staticmethod
@@ -109,15 +118,18 @@ class Passage(Stopwatch):
     def do_stream(self, params: Params | None = None) -> AsyncIterator[Part]:
         """Call inward, in stream mode. The stream is closed with this passage, also where the hook forgets it."""
         params, ctx, link = self.inward(params)
-        return self.opened(link.stream(params, ctx, self))
+        inner = self.opened()
+        inner.parts = link.stream(params, ctx, self, inner)
+        return inner.parts
 
-    def opened(self, stream: AsyncIterator[Part]) -> AsyncIterator[Part]:
-        """Keep an inner stream, so that it is closed with this passage."""
-        if self.streams is None:
-            self.streams = []
-        self.streams.append(stream)
-        self.pulled, self.let_in = [], Collector()
-        return stream
+    def opened(self) -> Inner:
+        """An inner stream is opened; it is kept, so that it is closed with this passage."""
+        inner = Inner()
+        if self.inners is None:
+            self.inners = [inner]
+        else:
+            self.inners.append(inner)
+        return inner
 
     def entered(self) -> None:
         """An inward call begins, in generate mode."""
@@ -214,6 +226,7 @@ class Passage(Stopwatch):
         if not unchanged(answer, seen):
             answer.text, answer.reasoning, answer.finish_reason = seen[1], seen[2], seen[3]  # type: ignore[assignment]
             answer.tool_calls = [ToolCall(*call) for call in seen[4]]
+        answer.blocked, answer.usage = seen[5], seen[6]
         return answer
 
     # --- the end -------------------------------------------------------------------------------------------------

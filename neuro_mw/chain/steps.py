@@ -97,9 +97,12 @@ class Step:
         """What it held, let go."""
         if self.finish_hook is None:
             return []
-        held = self._held_now()
+        held, before = self._held_now(), clock()
         try:
             parts = self._listed(self.finish_hook() or ())
+            if any(isinstance(part, Finish) for part in parts):
+                raise self.passage.wrong_type(f"{_HOOK} step's finish()", Finish("stop"), "parts before Finish")
+            self._judge(before)
         except Blocked:
             raise
         except Exception as error:  # whatever it is, on_error decides
@@ -116,7 +119,7 @@ class Step:
         out = self.took(finish, None, self.feed(finish))
         for part in out:
             if isinstance(part, Finish):
-                if part is not finish and part.reason != finish.reason:
+                if part is not finish and (part.reason, part.blocked) != (finish.reason, finish.blocked):
                     self.passage.changed |= CHANGED_ANSWER
                 finish = part
             else:
@@ -151,11 +154,15 @@ class Step:
     # --- declared failure ----------------------------------------------------------------------------------------
 
     def _timed(self, part: Part) -> Any:
-        before, limit = clock(), self.passage.layer.timeout_s
+        before = clock()
         out = self.raw(part)
-        if clock() - before > (limit or 0.0):
-            raise self.passage.too_slow(_HOOK)
+        self._judge(before)
         return out
+
+    def _judge(self, before: float) -> None:
+        limit = self.passage.layer.timeout_s
+        if limit is not None and clock() - before > limit:
+            raise self.passage.too_slow(_HOOK)
 
     def _guarded(self, part: Part) -> Any:
         held = self._held_now()

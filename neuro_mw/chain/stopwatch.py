@@ -131,7 +131,6 @@ class Stopwatch:
             raise
         finally:
             timer, self.timer = self.timer, None
-            self.special &= ~TOLD
         if timer is not None and timer.expired():  # the hook swallowed its cancellation
             raise self.too_slow(hook)
         return result

@@ -15,7 +15,7 @@ from .failing import settle
 from .flow import Flow
 from .lane import NOT_CONTENT
 from .link import Link
-from .passage import Passage, Root
+from .passage import Inner, Passage, Root
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
@@ -34,11 +34,14 @@ class Segment:
         self.links, self.model = links, model
         self.wrapping = links[-1] if wraps else None
 
-    async def drive(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> AsyncIterator[Part]:
-        """The parts that leave this segment. ``parent`` is who pulls: its clock stands still meanwhile."""
+    async def drive(
+        self, params: Params, ctx: MiddlewareContext, parent: Passage, inner: Inner | None = None
+    ) -> AsyncIterator[Part]:
+        """The parts that leave this segment. ``parent`` is who pulls: its clock stands still meanwhile.
+
+        ``inner`` keeps what a wrapping hook further out pulls.
+        """
         flow = Flow(self, ctx, parent)
-        pulled: Any = parent.pulled
-        let_in: Any = parent.let_in  # None where `pulled` is
         count, plain = 0, parent.begin_pull(now := clock())
         running = True  # it is our turn, not the consumer's
         leaving: Any
@@ -75,7 +78,7 @@ class Segment:
                                 for tap in taps:
                                     tap(part)
                                 if wrap is not None:
-                                    came = wrap.pulled
+                                    came = wrap.inners[-1].pulled if wrap.inners else None
                                     if came and came[0] is part and len(came) == 1 and flow.wrap_difference is None:
                                         came.clear()
                                     else:
@@ -85,9 +88,9 @@ class Segment:
                         else:
                             leaving = flow.careful(part)
                         for part in leaving:
-                            if pulled is not None:
-                                pulled.append(part)
-                                let_in.add(part)
+                            if inner is not None:
+                                inner.pulled.append(part)
+                                inner.let_in.add(part)
                             left = clock()
                             if plain:
                                 parent.inner_s += left - now
@@ -103,9 +106,9 @@ class Segment:
                             await flow.end_early()
                     while (leaving := await flow.tail()) is not None:
                         for part in leaving:
-                            if pulled is not None:
-                                pulled.append(part)
-                                let_in.add(part)
+                            if inner is not None:
+                                inner.pulled.append(part)
+                                inner.let_in.add(part)
                             parent.end_pull(now, left := clock(), plain)
                             running = False
                             yield part
@@ -118,8 +121,8 @@ class Segment:
         except BaseException as error:
             if not isinstance(error, GeneratorExit):
                 parent.raised(error)
-                if let_in is not None and isinstance(error, Exception):
-                    error.partial = let_in.response()  # type: ignore[attr-defined]  # as below
+                if inner is not None and isinstance(error, Exception):
+                    error.partial = inner.let_in.response()  # type: ignore[attr-defined]  # as below
             raise
         finally:
             await flow.leave()
@@ -149,8 +152,8 @@ async def deliver(
     refuse_choices(params, ctx.provider, ctx.model)
     if chain.needs_start:
         await chain.start()
-    source = root.do_stream(params)
-    root.pulled = root.let_in = None  # `collector` has it all
+    params, target, link = root.inward(params)
+    source = link.stream(params, target, root, None)
     try:
         async for part in source:
             collector.add(part)

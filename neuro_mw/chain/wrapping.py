@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-from ..errors import Blocked, MiddlewareError
+from ..errors import Blocked, MiddlewareError, StreamInterrupted
 from ..parts import Collector, parts_of
 from ..types import Finish, Params, Part, Response, ResponseInfo
 from .answers import signature
-from .passage import Passage
+from .passage import Inner, Passage
 
 _GENERATE, _STREAM = "wrap_generate", "wrap_stream"
 
@@ -92,13 +92,15 @@ async def _generate_from_stream(passage: Passage, params: Params | None = None) 
 
 def _stream_from_generate(passage: Passage, params: Params | None = None) -> AsyncIterator[Part]:
     """`do_stream` for a hook that knows streams only, in generate mode."""
-    return passage.opened(_replay(passage, params))
+    inner = passage.opened()
+    inner.parts = _replay(passage, params, inner)
+    return inner.parts  # type: ignore[no-any-return]  # the generator above
 
 
-async def _replay(passage: Passage, params: Params | None) -> AsyncIterator[Part]:
+async def _replay(passage: Passage, params: Params | None, inner: Inner) -> AsyncIterator[Part]:
     for part in parts_of(await passage.do_generate(params)):
-        if passage.pulled is not None:
-            passage.pulled.append(part)
+        inner.pulled.append(part)
+        inner.let_in.add(part)
         yield part
 
 
@@ -141,8 +143,8 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
                 continue
             info = info or isinstance(part, ResponseInfo)
             yield part
-            if passage.pulled and passage.ctx.mode == "generate":
-                passage.pulled.clear()  # in streams the flow does it
+            if passage.inners and passage.ctx.mode == "generate":
+                passage.inners[-1].pulled.clear()  # in streams the flow does it
         if finish is None:
             raise ended_without_finish(passage)
     except Exception as error:  # whatever it is, on_error decides
@@ -164,15 +166,15 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
 
 async def _rest(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
     """What a hook that stepped aside had pulled and not yielded, then what is still to come."""
-    for part in list(passage.pulled or ()):
+    inner = passage.inners[-1] if passage.inners else None
+    for part in list(inner.pulled) if inner else ():
         yield part
         if isinstance(part, Finish):
             return
-    if passage.let_in is not None and passage.let_in.finish is not None:
-        yield passage.let_in.finish  # it had pulled all, and yielded since
+    if inner is not None and inner.let_in.finish is not None:
+        yield inner.let_in.finish  # it had pulled all, and yielded since
         return
-    rest = passage.streams[-1] if passage.streams else do_stream(passage.params)
-    async for part in rest:
+    async for part in inner.parts if inner else do_stream(passage.params):
         yield part
 
 
@@ -189,8 +191,6 @@ def check_part(passage: Passage, part: Any, finish: Finish | None) -> None:
 
 def ended_without_finish(passage: Passage) -> Exception:
     """The error of a hook whose stream ended too soon."""
-    from ..errors import StreamInterrupted
-
     return StreamInterrupted(f"middleware '{passage.layer.id}': wrap_stream ended without Finish")
 
 
@@ -205,9 +205,8 @@ async def close(passage: Passage, parts: Any) -> None:
 
 async def close_streams(passage: Passage) -> None:
     """Close the inner streams that a hook opened, also those it forgot."""
-    streams, passage.streams = passage.streams, None
-    for stream in reversed(streams or ()):
-        await close(passage, stream)
+    for inner in reversed(passage.inners or ()):
+        await close(passage, inner.parts)
 
 
 async def _discard(made: Any) -> None:
