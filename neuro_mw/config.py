@@ -76,6 +76,19 @@ def validated(model: type[M], data: Any, *, key: str = "", file: str | None = No
         raise _config_error(error, model, key, file) from None
 
 
+def with_defaults(model: type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:
+    """`data`, its nested mappings merged into the defaults of their fields."""
+    merged = dict(data)
+    for name, field in model.model_fields.items():
+        if isinstance(merged.get(name), Mapping):
+            default = field.get_default(call_default_factory=True, validated_data={})
+            if isinstance(default, BaseModel):
+                default = default.model_dump()
+            if isinstance(default, Mapping):
+                merged[name] = deep_merge(default, merged[name])
+    return merged
+
+
 def _config_error(error: ValidationError, model: type[BaseModel], key: str, file: str | None) -> ConfigError:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path = ".".join([key, *map(str, first["loc"])]).strip(".")

@@ -41,6 +41,8 @@ class Call:
     block_seen = False
     _shared: dict[str, Any] | None = None
     _left_out: dict[str, str] | None = None
+    _failed: list[str] | None = None
+    _detours: list[tuple[frozenset[str], Any]] | None = None
 
     def __init__(self, provider: str) -> None:
         self.provider, self.timestamp, self.process, self.number = provider, time(), _process, _next()
@@ -59,6 +61,20 @@ class Call:
         if self._left_out is None:
             self._left_out = {}
         return self._left_out
+
+    @property
+    def failed_conditions(self) -> list[str]:
+        """The ids of layers whose ``custom`` condition raised."""
+        if self._failed is None:
+            self._failed = []
+        return self._failed
+
+    @property
+    def detours(self) -> list[tuple[frozenset[str], Any]]:
+        """The chains that a change of model led to, each with the ids outside of it."""
+        if self._detours is None:
+            self._detours = []
+        return self._detours
 
     @property
     def request_id(self) -> str:

@@ -132,9 +132,9 @@ class Middleware:
             if given:
                 raise ConfigError("this middleware has no options", key=f"middleware.{id}.config.{min(given)}")
             return
-        from .config import validated
+        from .config import validated, with_defaults
 
-        self.config = validated(model, given, key=f"middleware.{id}.config")
+        self.config = validated(model, with_defaults(model, given), key=f"middleware.{id}.config")
 
     if TYPE_CHECKING:  # both may be overridden by a plain def or by an async one
 

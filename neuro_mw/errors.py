@@ -29,6 +29,7 @@ No message ever holds a prompt's text or a key.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +43,17 @@ class NeuroError(Exception):
     """
 
     partial: Response | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[NeuroError], args: tuple[Any, ...], state: dict[str, Any]) -> NeuroError:
+    """An error as it was pickled or copied; its arguments by keyword are in its state."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(NeuroError):
@@ -96,7 +108,7 @@ class DuplicateMiddleware(RegistrationError):
         super().__init__(f"Middleware with ID '{id}' already exists. Use replace=True to override.")
 
 
-class UnknownMiddleware(RegistrationError):
+class UnknownMiddleware(UnknownName, RegistrationError):
     """No middleware has that id."""
 
 
@@ -240,6 +252,18 @@ class BadRequest(ProviderError):
 
 class ContentRefused(ProviderError):
     """The provider's own content policy refused."""
+
+
+def note(error: BaseException, text: str) -> None:
+    """Add a note to an error, unless it is of a kind that refuses attributes."""
+    with suppress(AttributeError, TypeError):
+        error.add_note(text)
+
+
+def set_partial(error: BaseException, partial: Response) -> None:
+    """Tell an error what had been let go, unless it is of a kind that refuses attributes."""
+    with suppress(AttributeError, TypeError):
+        error.partial = partial  # type: ignore[attr-defined]  # NeuroErrors declare it; others may have it
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

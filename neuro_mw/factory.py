@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,10 +13,10 @@ from .context import MiddlewareContext
 from .contract import Middleware
 from .errors import ConfigError, PluginError, UnknownName
 from .explain import ChainPlan
-from .frozen import freeze
+from .frozen import Bounded, freeze
 from .layer import Instance, close_all, start_all
 from .model import WrappedModel
-from .options import MiddlewareFactoryOptions, merged_with_call, refuse_unknown
+from .options import PUBLIC, MiddlewareFactoryOptions, merged_with_call, refuse_unknown
 from .order import check_requirements
 from .plan import Off, Plan
 from .plugins import Offer, PluginInfo, collect_offer, load_plugins
@@ -29,7 +28,7 @@ from .types import LanguageModel, Session
 from .validation import ValidationResult, validate
 
 _CACHED_PLANS = 64
-_DEFAULTS = {one.name: one.default for one in dataclasses.fields(MiddlewareFactoryOptions)[:9]}  # those public
+_DEFAULTS = {one.name: one.default for one in dataclasses.fields(MiddlewareFactoryOptions)}
 
 
 class MiddlewareFactory:
@@ -57,7 +56,7 @@ class MiddlewareFactory:
         options: MiddlewareFactoryOptions | None = None,
         **unknown: Any,
     ) -> None:
-        refuse_unknown(unknown, (*_DEFAULTS, "options"), type(self).__name__)
+        refuse_unknown(unknown, (*PUBLIC, "options"), type(self).__name__)
         given: dict[str, Any] = {
             "preset": preset, "middleware": middleware, "middleware_config": middleware_config,
             "enabled_middleware": enabled_middleware, "disabled_middleware": disabled_middleware, "plugins": plugins,
@@ -73,7 +72,7 @@ class MiddlewareFactory:
         self._presets = Presets()
         self._models: dict[str, Callable[[str], LanguageModel]] = {}
         self._given: dict[str, str] = {}  # ids given in `middleware=`
-        self._plans: OrderedDict[Any, tuple[int, Plan]] = OrderedDict()
+        self._plans: Bounded[Any, tuple[int, Plan]] = Bounded(_CACHED_PLANS)
         try:
             self._prepare(self._options)
         except ConfigError as error:
@@ -181,9 +180,9 @@ class MiddlewareFactory:
     def _plan(self, call: Mapping[str, Any], what: str = "apply_middleware") -> tuple[Plan, MiddlewareFactoryOptions]:
         options = merged_with_call(self._options, call, what)
         key = freeze(call)
-        version, plan = self._plans.get(key, (None, None))
-        if plan is not None and version == self.registry.version:
-            return plan, options
+        cached = self._plans.get(key)
+        if cached is not None and cached[0] == self.registry.version:
+            return cached[1], options
         switches = self._switches(options, call)
         layers = self.registry.layers({id: switches.entries.get(id, {}) for id in switches.on})
         check_requirements(layers)
@@ -194,9 +193,7 @@ class MiddlewareFactory:
             split_model=self._split_model,
             resolve=lambda provider, model: self._resolve(f"{provider}/{model}", options.driver),
         )
-        self._plans[key] = self.registry.version, plan
-        while len(self._plans) > _CACHED_PLANS:
-            self._plans.popitem(last=False)
+        self._plans.put(key, (self.registry.version, plan))
         return plan, options
 
     # --- wrapping ------------------------------------------------------------------------------------------------

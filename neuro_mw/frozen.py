@@ -1,9 +1,14 @@
-"""Plain data as a key."""
+"""Plain data as a key, and as text that is the same everywhere; a cache of bounded size."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def freeze(value: Any) -> Any:
@@ -19,3 +24,46 @@ def freeze(value: Any) -> Any:
     except TypeError:
         return id(value)
     return type(value), value
+
+
+def plain(value: Any) -> Any:
+    """A stand-in whose ``repr`` is the same in each process: no addresses, no order of sets or keys."""
+    if isinstance(value, Mapping):
+        return sorted((repr(plain(key)), plain(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(repr(plain(item)) for item in value)
+    if value is None or isinstance(value, str | bytes | int | float):
+        return value
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+class Bounded(Generic[K, V]):
+    """The last values used, `size` of them at most."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._values: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        """The value of a key, None where it is not there (any more)."""
+        value = self._values.get(key)
+        if value is not None:
+            with suppress(KeyError):  # another thread may just have put it out
+                self._values.move_to_end(key)
+        return value
+
+    def put(self, key: K, value: V) -> V:
+        """Keep a value; the one used least recently goes."""
+        self._values[key] = value
+        while len(self._values) > self.size:
+            self._values.popitem(last=False)
+        return value
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._values.clear()
+
+    def __len__(self) -> int:
+        return len(self._values)

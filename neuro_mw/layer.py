@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -36,13 +36,18 @@ def hook_names(hooks: Hooks, mode: Mode) -> list[str]:
 class Instance:
     """One live middleware: what all chains with the same (id, effective config) share, stats and life included."""
 
-    def __init__(self, middleware: Middleware, *, origin: str = "instance") -> None:
+    def __init__(
+        self, middleware: Middleware, *, origin: str = "instance", config: Mapping[str, Any] | None = None
+    ) -> None:
         self.middleware, self.origin = middleware, origin
         self.hooks: Hooks = hooks_of(middleware)
         self.names: dict[Mode, list[str]] = {mode: hook_names(self.hooks, mode) for mode in MODES}
         """The hooks that run in each mode."""
         self.stats = LayerStats()
-        self.needs_startup = overrides(middleware, "startup")
+        self.has_startup = self.needs_startup = overrides(middleware, "startup")
+        own = middleware.config
+        self.config: dict[str, Any] = dict(own.model_dump()) if hasattr(own, "model_dump") else dict(config or {})
+        """The config in force, defaults included, as plain data."""
         self._lock = Lock()
         self._started: Future[None] | None = None
         self.logged: dict[str, float] = {}
@@ -71,18 +76,17 @@ class Instance:
         """Run `aclose` if the instance was started or never needed to be."""
         with self._lock:
             self._started = None
-            self.needs_startup = overrides(self.middleware, "startup")
+            self.needs_startup = self.has_startup
         await self.middleware.aclose()
 
 
 @dataclass(slots=True, eq=False)
 class Layer:
-    """A middleware's place in a chain. ``config`` is its effective config as plain data."""
+    """A middleware's place in a chain."""
 
     id: str
     instance: Instance
     priority: int
-    config: dict[str, Any]
     conditions: Conditions = NO_CONDITIONS
     on_error: OnError = "raise"
     timeout_s: float | None = None
@@ -92,6 +96,11 @@ class Layer:
     def middleware(self) -> Middleware:
         """The live instance."""
         return self.instance.middleware
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its effective config as plain data."""
+        return self.instance.config
 
     @property
     def hooks(self) -> Hooks:
@@ -111,11 +120,6 @@ class Layer:
     def has_hooks(self) -> bool:
         """Whether there is anything to run at all."""
         return bool(self.instance.names["generate"])
-
-    def effective_config(self) -> dict[str, Any]:
-        """The config in force, defaults included, as plain data."""
-        own = self.middleware.config
-        return dict(own.model_dump()) if hasattr(own, "model_dump") else dict(self.config)
 
     def wraps(self) -> bool:
         """Whether it stands between the answer and its parts (one wrap hook serves both modes)."""
@@ -169,11 +173,22 @@ async def start_all(instances: Sequence[Instance]) -> None:
     try:
         for live in instances:
             if live.needs_startup:
-                await live.start()
+                await _start(live)
             started.append(live)
     except BaseException:
         await close_all(started)
         raise
+
+
+async def _start(live: Instance) -> None:
+    metadata = live.middleware.metadata
+    try:
+        await live.start()
+    except Exception as error:
+        if (metadata.on_error or ("skip" if metadata.kind == "observer" else "raise")) == "raise":
+            raise
+        live.stats.skip()
+        logger.warning("middleware '%s' failed in startup (%s) and was skipped", metadata.id, type(error).__name__)
 
 
 async def close_all(instances: Sequence[Instance]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from .errors import ConfigError, nearest
 
 PER_MODEL = ("preset", "middleware_config", "enabled_middleware", "disabled_middleware", "on_block", "driver")
+PUBLIC = (*PER_MODEL, "middleware", "plugins", "state")
 _ON_BLOCK = ("respond", "raise")
 _DRIVERS = ("auto", "litellm", "native")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import Any
 
 from .errors import StreamInterrupted
@@ -130,14 +130,18 @@ class Collector:
         return response
 
 
-async def collect(parts: AsyncIterator[Part]) -> Response:
-    """The whole answer of a stream of parts.
+async def collect(parts: AsyncIterable[Part] | Iterable[Part]) -> Response:
+    """The whole answer of a stream of parts, or of parts at hand.
 
     Raises StreamInterrupted, with the answer so far as ``partial``, where the stream ends without Finish.
     """
     collector = Collector()
-    async for part in parts:
-        collector.add(part)
+    if isinstance(parts, AsyncIterable):
+        async for part in parts:
+            collector.add(part)
+    else:
+        for part in parts:
+            collector.add(part)
     if collector.finish is None:
         raise StreamInterrupted("the stream ended without Finish", partial=collector.response())
     return collector.response()

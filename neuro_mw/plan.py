@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from .chain import Chain, Router
 from .chain.routing import Resolve, SplitModel
 from .context import MiddlewareContext
 from .explain import ChainPlan, PlanEntry
-from .frozen import freeze
+from .frozen import Bounded, freeze
 from .layer import MODES, Layer
 from .stats import MiddlewareChainStats, MiddlewareExecutionResult, aggregate, last_executions
 from .types import LanguageModel
@@ -43,7 +42,7 @@ class Plan:
     ) -> None:
         self.layers, self.why_on, self.off = layers, why_on, off
         self._split_model, self._resolve = split_model, resolve
-        self._bound: OrderedDict[Any, Bound] = OrderedDict()
+        self._bound: Bounded[Any, Bound] = Bounded(_CACHED_CHAINS)
 
     def layers_for(
         self, provider: str, model: str, options: Mapping[str, Any]
@@ -67,9 +66,7 @@ class Plan:
         key = (id(model), provider)
         bound = self._bound.get(key)
         if bound is None:
-            bound = self._bound[key] = Bound(self, model, provider)
-            while len(self._bound) > _CACHED_CHAINS:
-                self._bound.popitem(last=False)
+            bound = self._bound.put(key, Bound(self, model, provider))
         return bound
 
     def router(self, model: LanguageModel, provider: str) -> Router:
@@ -88,7 +85,7 @@ class Plan:
                 reason += ", if its custom condition holds"
             hooks = {str(mode): layer.hooks_by_mode(mode) for mode in MODES if layer.conditions.allows_mode(mode)}
             entries.append(PlanEntry(layer.id, layer.priority, refusal is None, reason, hooks,
-                                     layer.instance.origin, layer.effective_config()))  # fmt: skip
+                                     layer.instance.origin, layer.config))  # fmt: skip
         entries += [PlanEntry(one.id, one.priority, False, one.reason, {}, one.origin, {}) for one in self.off]
         return ChainPlan(context.provider, context.model, entries)
 
@@ -116,7 +113,7 @@ class Bound:
     def __init__(self, plan: Plan, model: LanguageModel, provider: str) -> None:
         self.plan, self.model = plan, model
         self.router = plan.router(model, provider)
-        self._chains: OrderedDict[Any, Chain] = OrderedDict()
+        self._chains: Bounded[Any, Chain] = Bounded(_CACHED_CHAINS)
 
     def chain(self, context: MiddlewareContext) -> Chain:
         """The compiled chain for a context's provider, model and options."""
@@ -125,9 +122,7 @@ class Bound:
         if chain is None:
             layers, left_out = self.plan.layers_for(context.provider, context.model, context.options)
             chain = Chain(layers, self.model, context.provider, context.model, self.router, left_out=left_out)
-            self._chains[key] = chain
-            while len(self._chains) > _CACHED_CHAINS:
-                self._chains.popitem(last=False)
+            self._chains.put(key, chain)
         return chain
 
     def stats(self, context: MiddlewareContext) -> MiddlewareChainStats:

@@ -32,22 +32,25 @@ class Receipt:
     skipped, ``changed_request``, ``changed_answer``, ``self_time`` (ms), ``failures_skipped`` and how often it ran.
     """
 
-    __slots__ = ("_call", "_chain", "_executions", "_layers", "_mode")
+    __slots__ = ("_chain", "_detours", "_executions", "_failed", "_layers", "_left_out", "_mode", "_request_id")
 
     def __init__(self, call: Call, chain: ChainFacts, mode: Mode) -> None:
-        self._call, self._chain, self._mode = call, chain, mode
+        self._request_id = call.request_id
+        self._chain: ChainFacts | str = chain
+        self._mode = mode
         self._executions: list[Record] = call.executions
+        self._left_out, self._failed, self._detours = call._left_out, call._failed, call._detours
         self._layers: dict[str, dict[str, Any]] | None = None
 
     @property
     def request_id(self) -> str:
         """The id of the call."""
-        return self._call.request_id
+        return self._request_id
 
     @property
     def chain(self) -> str:
         """The fingerprint of the chain that answered."""
-        return self._chain.fingerprint
+        return self._chain if isinstance(self._chain, str) else self._chain.fingerprint
 
     @property
     def layers(self) -> dict[str, dict[str, Any]]:
@@ -70,12 +73,30 @@ class Receipt:
             layer["failures_skipped"] += extra.skipped
             layer["changed_request"] |= bool(extra.changed & CHANGED_REQUEST)
             layer["changed_answer"] |= bool(extra.changed & CHANGED_ANSWER)
-        reasons = {**self._chain.left_out, **self._chain.reasons(self._mode), **self._call.left_out}
-        ids = dict.fromkeys((*self._chain.ids, *executed, *reasons))
+        for id in self._failed or ():
+            if id in executed:
+                executed[id]["failures_skipped"] += 1
+        ids, reasons = self._ids_and_reasons()
         return {
             id: executed.get(id) or {"status": "skipped", "reason": reasons.get(id, "not reached"), "ran": 0}
-            for id in ids
+            for id in dict.fromkeys((*ids, *executed, *reasons))
         }
+
+    def _ids_and_reasons(self) -> tuple[list[str], dict[str, str]]:
+        """The ids of the chain, with those of the chains that a change of model led to where it did; why some are out."""
+        chain = self._chain
+        assert not isinstance(chain, str)
+        ids, reasons = list(chain.ids), {**chain.left_out, **chain.reasons(self._mode)}
+        for outer, detour in self._detours or ():
+            split = max((index + 1 for index, id in enumerate(ids) if id in outer), default=0)
+            ids = [*ids[:split], *(id for id in detour.ids if id not in ids[:split]), *ids[split:]]
+            reasons = {id: reason for id, reason in reasons.items() if id not in detour.ids}
+            reasons |= {id: reason for id, reason in detour.left_out.items() if id not in outer}
+            reasons |= detour.reasons(self._mode)
+        return ids, reasons | (self._left_out or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self.request_id, self.chain, self.layers)
 
     def to_dict(self) -> dict[str, Any]:
         """The receipt as plain data."""
@@ -84,3 +105,10 @@ class Receipt:
 
     def __repr__(self) -> str:
         return f"Receipt({self.request_id!r}, chain={self.chain!r}, layers={list(self.layers)})"
+
+
+def _rebuilt(request_id: str, chain: str, layers: dict[str, dict[str, Any]]) -> Receipt:
+    """A receipt that was copied or pickled: what it said, without what it was built from."""
+    receipt = Receipt.__new__(Receipt)
+    receipt._request_id, receipt._chain, receipt._layers = request_id, chain, layers
+    return receipt

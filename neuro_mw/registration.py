@@ -74,7 +74,7 @@ class Registration:
     def instances(self) -> list[Instance]:
         """The live instances."""
         with self._lock:
-            return list(self._instances.values())
+            return list(dict.fromkeys(self._instances.values()))
 
     def instance_for(self, config: Mapping[str, Any]) -> Instance:
         """The live instance for own options on top of ``global_config``, built at the first need."""
@@ -86,7 +86,9 @@ class Registration:
             key = freeze(effective)
             instance = self._instances.get(key)
             if instance is None:
-                instance = self._instances[key] = Instance(self._build(effective), origin=self.origin)
+                made = Instance(self._build(effective), origin=self.origin, config=effective)
+                same = (one for one in self._instances.values() if one.config == made.config)
+                instance = self._instances[key] = next(same, made)
             return instance
 
     def check_config(self, config: Mapping[str, Any], *, key: str) -> None:
@@ -129,14 +131,13 @@ class Registration:
 
     def layer(self, entry: Mapping[str, Any]) -> Layer:
         """The layer for one entry of a middleware config."""
-        config = deep_merge(self.global_config, entry.get("config") or {})
         instance = self.instance_for(entry.get("config") or {})
         priority = entry.get("priority")
         on_error = entry.get("on_error") or self.metadata.on_error
         if on_error is None:
             on_error = "skip" if self.metadata.kind == "observer" else "raise"
         return Layer(
-            self.id, instance, self.priority if priority is None else priority, config,
+            self.id, instance, self.priority if priority is None else priority,
             conditions_of(self.id, entry.get("conditions")), on_error, entry.get("timeout_s"), self.metadata,
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import deep_merge, entries_of
 from .contract import Middleware, check_id
-from .errors import ConfigError, DuplicateMiddleware, UnknownName, nearest
+from .errors import ConfigError, DuplicateMiddleware, UnknownMiddleware, nearest
 from .order import sort_layers
 from .registration import Registration
 from .stats import MiddlewareExecutionResult, MiddlewareStats, aggregate, clear, last_executions
@@ -119,7 +119,7 @@ class MiddlewareRegistry:
         """The registration of an id; ConfigError with the nearest known id where there is none."""
         found = self._registrations.get(id)
         if found is None:
-            raise UnknownName(f"no middleware {id!r}", key=key, nearest=nearest(str(id), self._registrations))
+            raise UnknownMiddleware(f"no middleware {id!r}", key=key, nearest=nearest(str(id), self._registrations))
         return found
 
     def get(self, id: str) -> Middleware | None:

@@ -54,8 +54,8 @@ class Head:
                 self.stats.lock.release()
 
     def __del__(self) -> None:
-        if self.records:  # the chain is gone: what is left is folded when stats are read next
-            self.stats.left_behind.append((self.hook, self.model, self.records))
+        if self.records:  # the chain is gone: what is left is folded soon, or when stats are read next
+            self.stats.leave_behind(self.hook, self.model, self.records)
 
 
 class Extra(NamedTuple):
@@ -149,8 +149,8 @@ def start_of(bucket: int) -> float:
 
 
 def middle_of(bucket: int) -> float:
-    """The time in the middle of a bucket; 0 for times that rounding made negative."""
-    return 0.0 if bucket >> 15 else (start_of(bucket) + start_of(bucket + 1)) / 2
+    """The time in the middle of a bucket; 0 for none, and for times that rounding made negative."""
+    return 0.0 if bucket >> 15 or not bucket else (start_of(bucket) + start_of(bucket + 1)) / 2
 
 
 class LayerStats:
@@ -172,12 +172,26 @@ class LayerStats:
         self.parts = self.skipped = self.held = 0
         self.self_s = self.total_s = 0.0
 
+    def skip(self) -> None:
+        """Count a failure that was passed over outside of any passage."""
+        with self.lock:
+            self.skipped += 1
+
     def take_all(self) -> None:
         """Take in the records of all heads (under the lock)."""
         for head in list(self.heads):
             self.take(head)
         while self.left_behind:
             self._take(*self.left_behind.pop())
+
+    def leave_behind(self, hook: str | None, model: str, records: list[Record]) -> None:
+        """Take the last records of a head that is gone, now or later: a finalizer must not wait for a lock."""
+        self.left_behind.append((hook, model, records))
+        if len(self.left_behind) > 32 and self.lock.acquire(blocking=False):
+            try:
+                self.take_all()
+            finally:
+                self.lock.release()
 
     def take(self, head: Head) -> None:
         """Take in the records of one head (under the lock)."""

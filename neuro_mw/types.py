@@ -244,3 +244,11 @@ class LanguageModel(Protocol):
     def stream(self, params: Params, /) -> AsyncIterator[Part]:
         """The answer as parts, the last one a Finish."""
         ...
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Collector", "collect", "parts_of"):  # they live one floor up, and are part of the vocabulary
+        from importlib import import_module
+
+        return getattr(import_module("neuro_mw.parts"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,8 +10,8 @@ from ..types import Block, Response, ToolCall, Usage
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
 
-Signature = tuple[Response, str, str, str, tuple[tuple[str, str, str], ...], Block | None, Usage]
-"""An answer, and its text, reasoning, finish reason, tool calls, block and usage as they were when it came."""
+Signature = tuple[Response, str, str, str, tuple[tuple[str, str, str], ...], Block | None, Usage, dict[str, Any]]
+"""An answer, and its text, reasoning, finish reason, tool calls, block, usage and provider fields as they came."""
 
 _new = object.__new__
 
@@ -20,12 +20,14 @@ def signature(response: Response) -> Signature:
     """An answer and how it looks, for telling whether a layer changed it."""
     calls = response.tool_calls
     made = tuple((call.id, call.name, call.arguments) for call in calls) if calls else ()
-    return response, response.text, response.reasoning, response.finish_reason, made, response.blocked, response.usage
+    return (response, response.text, response.reasoning, response.finish_reason, made, response.blocked,
+            response.usage, response.provider_fields)  # fmt: skip
 
 
 def unchanged(response: Response, seen: Signature) -> bool:
     """Whether an answer looks as that one did."""
-    return signature(response)[1:6] == seen[1:6]
+    now = signature(response)
+    return now[1:6] == seen[1:6] and now[7] == seen[7]
 
 
 def differ(left: Any, right: Any) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from ..errors import RequestBlocked
+from ..frozen import Bounded, plain
 from ..receipt import Receipt
 from ..stats import Head
 from ..types import LanguageModel, Mode, Part, Response
@@ -49,10 +49,11 @@ class Chain:
         self.router, self.outer = router, outer
         self.left_out: Mapping[str, str] = left_out or {}
         self.ids = tuple(layer.id for layer in layers)
-        self.needs_start = any(layer.instance.needs_startup for layer in layers)
-        self._variants: OrderedDict[frozenset[str], Chain] = OrderedDict()
+        self._told = model_id if starts_itself else None  # the model has to be told: it was changed in the call
+        self._starting = [layer for layer in layers if layer.instance.has_startup]
+        self._variants: Bounded[frozenset[str], Chain] = Bounded(_CACHED_VARIANTS)
         self._fingerprint: str | None = None
-        if (starts_itself and self.needs_start) or any(layer.conditions.custom is not None for layer in layers):
+        if (starts_itself and self._starting) or any(layer.conditions.custom is not None for layer in layers):
             self.link = Link(self._choose_generate, self._choose_stream, self, outer)
         else:
             self.link = Link(self._first_generate, self._first_stream, self, outer)
@@ -88,7 +89,7 @@ class Chain:
         return Link(generate or _unused, stream or _unused, self, outer, layer, head)
 
     def _compile_generate(self) -> Any:
-        inner: Any = ModelNode(self.model).run
+        inner: Any = ModelNode(self.model, self._told).run
         for layer, outer in self._links("generate"):
             inner = GenerateNode(self._link(layer, "generate", outer, generate=inner)).run
         return inner
@@ -100,11 +101,11 @@ class Chain:
         for layer, outer in self._links("stream"):
             if layer.wraps():
                 if group or inner is None:
-                    inner = Segment(group, self.model, wraps=wraps).drive
+                    inner = Segment(group, self.model, self._told, wraps=wraps).drive
                 group, wraps = [], True
             group.insert(0, self._link(layer, "stream", outer, stream=inner))
         if group or inner is None:
-            inner = Segment(group, self.model, wraps=wraps).drive
+            inner = Segment(group, self.model, self._told, wraps=wraps).drive
         return inner
 
     # --- decided for each call -----------------------------------------------------------------------------------
@@ -126,9 +127,8 @@ class Chain:
         if variant is None:
             layers = [layer.without_custom() for layer in self.layers if layer.id not in skipped]
             variant = Chain(layers, self.model, self.provider, self.model_id, self.router, outer=self.outer)
-            self._variants[skipped] = variant
-            while len(self._variants) > _CACHED_VARIANTS:
-                self._variants.popitem(last=False)
+            variant._told = self._told
+            self._variants.put(skipped, variant)
         return variant
 
     async def _choose_generate(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
@@ -151,7 +151,7 @@ class Chain:
     async def answer(self, params: Params, ctx: MiddlewareContext, *, raise_blocks: bool) -> Response:
         """One call in generate mode, from the outermost point."""
         refuse_choices(params, ctx.provider, ctx.model)
-        if self.needs_start:
+        if self._starting:
             await self.start()
         response = await Root(self.link, ctx, params).do_generate()
         response.receipt = Receipt(ctx._call, self, "generate")
@@ -169,12 +169,10 @@ class Chain:
     # --- life and looks ------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the instances that need it, once."""
-        if self.needs_start:
-            for layer in self.layers:
-                if layer.instance.needs_startup:
-                    await start_layer(layer)
-            self.needs_start = any(layer.instance.needs_startup for layer in self.layers)
+        """Start the instances that need it: once, and again after they were closed."""
+        for layer in self._starting:
+            if layer.instance.needs_startup:
+                await start_layer(layer)
 
     def reasons(self, mode: Mode) -> dict[str, str]:
         """Why layers of this chain do not run in a mode."""
@@ -191,7 +189,7 @@ class Chain:
         """A short hash of the chain's ids, versions and configs, in order."""
         if self._fingerprint is None:
             facts = [[layer.id, layer.instance.origin, layer.config] for layer in self.layers]
-            text = json.dumps(facts, sort_keys=True, default=repr)
+            text = repr(plain([__version__, facts]))
             self._fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
         return self._fingerprint
 

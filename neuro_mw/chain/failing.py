@@ -21,8 +21,9 @@ async def settle(flow: Flow, error: Exception) -> None:
     error, lane, own = _culprit(flow, error)
     await flow.close_source(error)
     await flow.cancel(flow.lanes[: lane.index] if lane is not None else [])
-    if lane is not None and own and isinstance(error, Blocked):
-        await _block(flow, lane, error)
+    refused = lane.passage.own_block(error) if lane is not None and own else None
+    if lane is not None and refused is not None:
+        await _block(flow, lane, refused)
         return
     if lane is not None and own:
         lane.passage.blame(error, "transform_parts" if flow.at is not None else _hook_at_work(flow))
@@ -74,6 +75,8 @@ async def _block(flow: Flow, lane: Lane, error: Blocked) -> None:
     else:
         usage = None if passage.answer is not None or not flow.ctx._call.attempts else Usage()
     refusal = passage.refusal(error, usage)
+    if flow.info is not None:
+        refusal.id, refusal.model, refusal.created = flow.info.id, flow.info.model, flow.info.created
     *parts, finish = parts_of(refusal)
     assert isinstance(finish, Finish)
     if passage.first_s:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, StreamError
 from ..stats import CANCELLED, CHANGED_ANSWER, SHORT_CIRCUITED
-from ..types import Finish, Part, Response, Usage
+from ..types import Finish, Part, Response, ResponseInfo, Usage
 from .difference import Difference
 from .entry import open_step, transform
 from .lane import NOT_CONTENT, Lane
@@ -34,6 +34,7 @@ class Flow:
         self.wrap: Passage | None = None  # the innermost layer's passage, if it wraps: its hook is the source
         self.wrap_difference: Difference | None = None
         self.attempt: ModelStream | None = None  # the source, where it is the model
+        self.info: ResponseInfo | None = None  # as it came from the source
         self.parked_at = 0.0  # since when the wrapping hook waits for its turn
         self.away_s = 0.0  # the time in which the consumer held the stream
         self.opened = self.entered = False
@@ -84,7 +85,7 @@ class Flow:
     def _open_source(self, params: Params) -> Any:
         passage = self.wrap
         if passage is None:
-            self.attempt = ModelStream(self.segment.model, params, self.ctx)
+            self.attempt = ModelStream(self.segment.model, params, self.ctx, self.segment.model_name)
             return self.attempt.parts
         layer = passage.layer
         if layer.hooks.wrap_stream is None:
@@ -99,6 +100,8 @@ class Flow:
         """One part through all lanes with everything looked at, and the steps' time taken."""
         if not hasattr(part, "type"):
             raise self._no_part(part)
+        if type(part) is ResponseInfo:
+            self.info = part
         if self.wrap is not None:
             self.compare_wrap(part)
         elif self.attempt is not None and type(part) not in NOT_CONTENT:

@@ -13,7 +13,7 @@ from .entry import open_step, refuse_choices, transform
 from .link import Link
 from .passage import Passage
 from .steps import through
-from .wrapping import collected, recover, run_wrap_generate
+from .wrapping import collected, keeping, recover, run_wrap_generate
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
@@ -33,7 +33,9 @@ class GenerateNode:
         self.link, self.head, self.hooks = link, link.head, link.layer.hooks
         self.records = link.head.records
         self.wrap: Any = self.hooks.wrap_generate
-        only_wrap = link.head.hook == _WRAP and link.layer.timeout_s is None and iscoroutinefunction(self.wrap)
+        layer = link.layer
+        plain = layer.timeout_s is None and layer.on_error != "skip" and iscoroutinefunction(self.wrap)
+        only_wrap = link.head.hook == _WRAP and plain
         self.run = self._run_wrap if only_wrap else self._run_all
 
     async def _run_wrap(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
@@ -57,8 +59,9 @@ class GenerateNode:
                 or response.reasoning is not seen[2]
                 or response.finish_reason is not seen[3]
                 or response.tool_calls
-                or response.blocked is not seen[5]
                 or response.blocked is not None
+                or seen[5] is not None
+                or response.provider_fields is not seen[7]
             ):
                 return self._leave(passage, parent, response)
         except BaseException as error:  # noqa: BLE001  # every way out of a layer is accounted for
@@ -108,11 +111,14 @@ class GenerateNode:
             try:
                 response = await self._answer(passage)
             except BaseException as error:
-                if not passage.is_own_block(error):
+                refused = passage.own_block(error)
+                if refused is None:
                     raise
-                response = passage.refusal(error)  # type: ignore[arg-type]  # it is a Blocked
+                response = passage.refusal(refused)
             response, seen, status = _settled(passage, response)
-            await passage.end(status, response)
+            shown = response if self.hooks.on_end is None else fresh(response)
+            await passage.end(status, shown)
+            response.metadata = shown.metadata  # all that on_end may set
         except BaseException as error:
             await passage.end(passage.status_after(error), None, error)
             parent.raised(error)
@@ -129,12 +135,12 @@ class GenerateNode:
         if hooks.transform_parts is not None:
             step = open_step(passage)
         if hooks.wrap_generate is not None:
-            response = await run_wrap_generate(passage, passage.do_generate)
+            response = await run_wrap_generate(passage, keeping(passage, passage.do_generate))
         elif hooks.wrap_stream is not None:
             response = await collected(passage)
         else:
             response = await passage.do_generate(passage.params)
-        if step is None or passage.own_block:
+        if step is None or passage.refused:
             return response
         return self._through(passage, step, response)
 
@@ -144,7 +150,7 @@ class GenerateNode:
             passage.early = step.early is not None
         except Exception as error:
             step.abort()
-            if not passage.is_own_block(error):
+            if passage.own_block(error) is None:
                 passage.fail(error, "transform_parts")
             raise
         finally:
@@ -156,20 +162,20 @@ class GenerateNode:
 def _settled(passage: Passage, response: Response) -> tuple[Response, Any, int]:
     """The answer that leaves, how it looks, and how the passage ended."""
     status = passage.status_of(response.blocked)
-    if not passage.calls:
-        response = fresh(response)
-    if not passage.own_block:
+    if passage.seen is None or response is not passage.seen[0]:
+        response = fresh(response)  # it may be an object that the hook keeps
+    if not passage.refused:
         passage.note_answer(response)
     return response, signature(response), status
 
 
 class ModelNode:
-    """The end of the chain: the model itself."""
+    """The end of the chain: the model itself. ``name`` is set where the call changed the model: then it is told."""
 
-    __slots__ = ("model",)
+    __slots__ = ("model", "name")
 
-    def __init__(self, model: LanguageModel) -> None:
-        self.model = model
+    def __init__(self, model: LanguageModel, name: str | None = None) -> None:
+        self.model, self.name = model, name
 
     async def run(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
         if parent.special:
@@ -179,6 +185,8 @@ class ModelNode:
         attempt = Attempt(ctx.provider, ctx.model, None, None, None, False, _UNKNOWN)
         try:
             refuse_choices(params, ctx.provider, ctx.model)
+            if self.name is not None and params.get("model") is None:
+                params = {**params, "model": self.name}  # a transform took it out again
             call.sent = params
             call.attempts.append(attempt)
             response = fresh(check_response(await self.model.generate(params), ctx))

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 class ModelStream:
     """One attempt at a model's stream: when it began, when its first delta came, how it ended."""
 
-    def __init__(self, model: LanguageModel, params: Params, ctx: MiddlewareContext) -> None:
+    def __init__(self, model: LanguageModel, params: Params, ctx: MiddlewareContext, name: str | None) -> None:
         refuse_choices(params, ctx.provider, ctx.model)
+        if name is not None and params.get("model") is None:
+            params = {**params, "model": name}  # a transform took it out again
         ctx._call.sent = params
         self.attempt, self.started = Attempt(ctx.provider, ctx.model), clock()
         ctx._call.attempts.append(self.attempt)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..contract import Outcome
-from ..errors import Blocked, MiddlewareError
+from ..errors import Blocked, MiddlewareError, note
 from ..parts import Collector
 from ..stats import (
     BLOCKED,
@@ -22,8 +23,8 @@ from ..stats import (
     STATUS_NAMES,
     Extra,
 )
-from ..types import Block, Part, Response, ToolCall, Usage, no_usage
-from .answers import Signature, differ, unchanged
+from ..types import Block, Part, Response, Usage, no_usage
+from .answers import Signature, differ, signature, unchanged
 from .stopwatch import MARKED, TOLD, Stopwatch
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ _new = object.__new__
 class Inner:
     """One inner stream of a hook: what came from it since the hook's last yield, and all in all."""
 
-    __slots__ = ("let_in", "parts", "pulled")
+    __slots__ = ("let_in", "parts", "pulled", "task")
 
     def __init__(self) -> None:
         self.parts: Any = None
+        self.task: asyncio.Task[Any] | None = None  # who pulled first
         self.pulled: list[Part] = []
         self.let_in = Collector()
 
@@ -61,9 +63,10 @@ class Passage(Stopwatch):
     first_s = 0.0  # clock at the first delta let go
     parts = held = skipped = changed = 0
     inside: list[BaseException] | None = None  # what was raised inside
+    kept: Response | None = None  # a copy of the last answer from inside, where ``on_error`` is "skip"
     inside_failed = False  # the last inward call failed
     inners: list[Inner] | None = None  # inner streams opened by a hook
-    own_block = early = ended = False  # early: its step ended the answer
+    refused = early = ended = False  # early: its step ended the answer
 
     @staticmethod
     def begun(link: Link, ctx: MiddlewareContext, params: Params, now: float) -> Passage:
@@ -119,8 +122,8 @@ class Passage(Stopwatch):
         """Call inward, in stream mode. The stream is closed with this passage, also where the hook forgets it."""
         params, ctx, link = self.inward(params)
         inner = self.opened()
-        inner.parts = link.stream(params, ctx, self, inner)
-        return inner.parts
+        inner.parts = parts = link.stream(params, ctx, self, inner)
+        return parts
 
     def opened(self) -> Inner:
         """An inner stream is opened; it is kept, so that it is closed with this passage."""
@@ -167,16 +170,19 @@ class Passage(Stopwatch):
 
     # --- what becomes of a failure -------------------------------------------------------------------------------
 
-    def is_own_block(self, error: BaseException) -> bool:
-        """Whether this error is a hook of this layer refusing."""
-        return isinstance(error, Blocked) and not self.is_inside(error)
+    def own_block(self, error: BaseException) -> Blocked | None:
+        """The refusal of a hook of this layer in an error, also where it comes in a group with what failed inside."""
+        if isinstance(error, BaseExceptionGroup):
+            found = [self.own_block(one) for one in error.exceptions if not self.is_inside(one)]
+            return found[0] if found and all(found) else None
+        return error if isinstance(error, Blocked) and not self.is_inside(error) else None
 
     def refusal(self, error: Blocked, usage: Usage | None = None) -> Response:
         """The answer that a refusal becomes. Its usage is 0 only if no model was asked in this call."""
         answer = self.answer
         if usage is None:
             usage = (answer.usage if answer else Usage()) if self.ctx._call.attempts else no_usage()
-        self.ctx._call.block_seen = self.own_block = True
+        self.ctx._call.block_seen = self.refused = True
         return Response(
             text=error.message or error.reason,
             finish_reason="content_filter",
@@ -208,7 +214,7 @@ class Passage(Stopwatch):
         """Add the note that names middleware, hook and model, unless it is there already."""
         culprit = f"middleware '{self.layer.id}' failed in "
         if not any(note.startswith(culprit) for note in getattr(error, "__notes__", ())):
-            error.add_note(f"{culprit}{hook} ({self.ctx.provider}/{self.ctx.model})")
+            note(error, f"{culprit}{hook} ({self.ctx.provider}/{self.ctx.model})")
 
     def wrong_type(self, hook: str, got: Any, wanted: str) -> MiddlewareError:
         what = "returned nothing" if got is None else f"returned {type(got).__name__}"
@@ -219,22 +225,16 @@ class Passage(Stopwatch):
 
     def restored(self) -> Response | None:
         """The last answer from inside, as it came, whatever a failed hook did to it since."""
-        seen = self.seen
-        if seen is None:
-            return None
-        answer = seen[0]
-        if not unchanged(answer, seen):
-            answer.text, answer.reasoning, answer.finish_reason = seen[1], seen[2], seen[3]  # type: ignore[assignment]
-            answer.tool_calls = [ToolCall(*call) for call in seen[4]]
-        answer.blocked, answer.usage = seen[5], seen[6]
-        return answer
+        if self.kept is not None:
+            self.seen = signature(self.kept)
+        return self.kept
 
     # --- the end -------------------------------------------------------------------------------------------------
 
     def status_of(self, blocked: Block | None) -> int:
         """How a passage that an answer left ended."""
         if blocked is not None:
-            return BLOCKED if self.own_block or not self.calls else BLOCKED_INSIDE
+            return BLOCKED if self.refused or not self.calls else BLOCKED_INSIDE
         return COMPLETED if self.calls and not self.early else SHORT_CIRCUITED
 
     def note_answer(self, response: Response) -> None:
@@ -272,6 +272,11 @@ class Passage(Stopwatch):
             if hasattr(result, "__await__"):
                 await self.within(result, "on_end")
             self.judge("on_end")
+        except asyncio.CancelledError as failure:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self.skip(failure, "on_end")  # of something that the hook itself awaited
         except Exception as failure:  # noqa: BLE001  # the contract: an error in on_end never reaches the caller
             self.skip(failure, "on_end")
         if self.laps is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadRequest
-from ..frozen import freeze
+from ..errors import BadRequest, note
+from ..frozen import Bounded, freeze
 from ..types import LanguageModel
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Router:
     ) -> None:
         self.model, self.providers = model, {provider, model.provider}
         self.layers_for, self.split_model, self.resolve = layers_for, split_model, resolve
-        self._chains: OrderedDict[Any, Chain] = OrderedDict()
+        self.chains: Bounded[Any, Chain] = Bounded(_CACHED_CHAINS)
 
     def redirect(
         self, name: str, params: Params, ctx: MiddlewareContext, link: Link
@@ -55,6 +54,7 @@ class Router:
         if provider == ctx.provider and bare == ctx.model:
             return params, ctx, link
         chain = self.chain_for(provider, bare, ctx.options, link)
+        ctx._call.detours.append((link.outer, chain))
         return params, ctx.fork(provider, bare), chain.link
 
     def _split(self, name: str, current: str) -> tuple[str, str]:
@@ -67,7 +67,7 @@ class Router:
     def chain_for(self, provider: str, model: str, options: Mapping[str, Any], link: Link) -> Chain:
         """The chain inside of a point for another model, without the layers that are outside already."""
         key = (provider, model, link.outer, freeze(options))
-        chain = self._chains.get(key)
+        chain = self.chains.get(key)
         if chain is None:
             layers, left_out = self.layers_for(provider, model, options)
             target = link.chain.model if provider == link.chain.provider else self._target(provider, model)
@@ -75,9 +75,7 @@ class Router:
             chain = type(link.chain)(
                 inner, target, provider, model, self, outer=link.outer, left_out=left_out, starts_itself=True
             )
-            self._chains[key] = chain
-            while len(self._chains) > _CACHED_CHAINS:
-                self._chains.popitem(last=False)
+            self.chains.put(key, chain)
         return chain
 
     def _target(self, provider: str, model: str) -> LanguageModel:
@@ -98,9 +96,11 @@ async def holds(layer: Layer, ctx: MiddlewareContext) -> tuple[bool, str]:
         return bool(result), "its custom condition does not hold"
     except Exception as error:
         if layer.is_guard or layer.on_error == "skip":
+            layer.stats.skip()
             layer.log_skipped(error, "conditions.custom", ctx.provider, ctx.model)
+            ctx._call.failed_conditions.append(layer.id)
             return layer.is_guard, f"its custom condition failed ({type(error).__name__})"
-        error.add_note(f"middleware '{layer.id}' failed in conditions.custom ({ctx.provider}/{ctx.model})")
+        note(error, f"middleware '{layer.id}' failed in conditions.custom ({ctx.provider}/{ctx.model})")
         raise
 
 
@@ -110,7 +110,8 @@ async def start_layer(layer: Layer) -> None:
         await layer.instance.start()
     except Exception as error:
         if layer.on_error != "skip":
-            error.add_note(f"middleware '{layer.id}' failed in startup")
+            note(error, f"middleware '{layer.id}' failed in startup")
             raise
+        layer.stats.skip()
         layer.log_skipped(error, "startup", "any", "any")
 

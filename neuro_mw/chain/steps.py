@@ -84,6 +84,8 @@ class Step:
 
     def _listed(self, out: Any) -> list[Part]:
         if not isinstance(out, Iterable):
+            if hasattr(out, "close"):
+                out.close()  # a coroutine: it will never be awaited
             raise self.passage.wrong_type(f"{_HOOK} step", out, "a part, parts or None")
         parts = list(out)
         for part in parts:
@@ -174,7 +176,7 @@ class Step:
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, on_error decides
             return self._step_aside(error, held, part)
-        if out is not part and self.finish_hook is not None and self.held_hook is None:
+        if self.finish_hook is not None and self.held_hook is None and size_of([part]) > size_of(out, part):
             self.may_hold = True
         return out
 
@@ -192,6 +194,16 @@ class Step:
         self.feed = _pass
         self.finish_hook = self.abort_hook = self.held_hook = None
         return [*held, *part]
+
+
+def size_of(out: Any, given: Part | None = None) -> int:
+    """How much of an answer parts carry: characters, and one for each part that is no text."""
+    if out is given and given is not None:
+        return size_of([given])
+    if out is None:
+        return 0
+    parts = out if isinstance(out, list) else [out]
+    return sum(len(getattr(part, "text", getattr(part, "arguments", "x"))) for part in parts)
 
 
 def through(step: Step, response: Response) -> Response:

@@ -79,16 +79,18 @@ class Stopwatch:
                 self.depth, self.paused_at = 1, self.inner_at
 
     def begin_pull(self, now: float) -> bool:
-        """A part of an inner stream is asked for. True where its end alone has to be told (see `end_pull`)."""
-        if self.calls == 1 and not self.special:
-            return True
-        self.pause(now)
-        return False
+        """A part of an inner stream is asked for. True where it need not be told now but at its end (see `end_pull`)."""
+        if self.special & TOLD:
+            self.pause(now)
+            return False
+        self.inner_at = now
+        return True
 
     def end_pull(self, began: float, now: float, plain: bool) -> None:
         """The part has come."""
-        if plain:
+        if plain and not self.special & TOLD:
             self.inner_s += now - began
+            self.inner_at = 0.0
         else:
             self.resume(now)
 

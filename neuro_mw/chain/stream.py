@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RequestBlocked
+from ..errors import RequestBlocked, set_partial
 from ..parts import Collector
 from ..receipt import Receipt
 from ..types import Finish, LanguageModel, Part, ReasoningDelta, Response, TextDelta
 from .entry import refuse_choices
 from .failing import settle
 from .flow import Flow
-from .lane import NOT_CONTENT
 from .link import Link
 from .passage import Inner, Passage, Root
 
@@ -28,10 +28,10 @@ _SAMPLE_MASK = 63  # the time of fused steps is taken for one part in 64
 class Segment:
     """Neighbouring layers of which at most the innermost wraps; then its hook is the source, else the model."""
 
-    __slots__ = ("links", "model", "wrapping")
+    __slots__ = ("links", "model", "model_name", "wrapping")
 
-    def __init__(self, links: list[Link], model: LanguageModel, *, wraps: bool) -> None:
-        self.links, self.model = links, model
+    def __init__(self, links: list[Link], model: LanguageModel, name: str | None, *, wraps: bool) -> None:
+        self.links, self.model, self.model_name = links, model, name
         self.wrapping = links[-1] if wraps else None
 
     async def drive(
@@ -42,6 +42,8 @@ class Segment:
         ``inner`` keeps what a wrapping hook further out pulls.
         """
         flow = Flow(self, ctx, parent)
+        if inner is not None:
+            inner.task = asyncio.current_task()
         count, plain = 0, parent.begin_pull(now := clock())
         running = True  # it is our turn, not the consumer's
         leaving: Any
@@ -92,10 +94,11 @@ class Segment:
                                 inner.pulled.append(part)
                                 inner.let_in.add(part)
                             left = clock()
-                            if plain:
+                            if plain and not parent.special:
                                 parent.inner_s += left - now
+                                parent.inner_at = 0.0
                             else:
-                                parent.resume(left)
+                                parent.end_pull(now, left, plain)
                             running = False
                             yield part
                             running = True
@@ -122,9 +125,11 @@ class Segment:
             if not isinstance(error, GeneratorExit):
                 parent.raised(error)
                 if inner is not None and isinstance(error, Exception):
-                    error.partial = inner.let_in.response()  # type: ignore[attr-defined]  # as below
+                    set_partial(error, inner.let_in.response())
             raise
         finally:
+            if not running:  # the consumer left while it held the stream
+                flow.away_s += clock() - left
             await flow.leave()
             if running:
                 parent.end_pull(now, clock(), plain)
@@ -146,36 +151,44 @@ async def deliver(
 ) -> AsyncIterator[Part]:
     """The outermost point: collects what leaves, attaches the receipt, turns a block into RequestBlocked if asked."""
     collector, call = delivery.collector, ctx._call
-    withheld: list[Part] | None = [] if raise_blocks else None
-    delivered, over = False, "was closed"
-    root = Root(chain.link, ctx, params)
-    refuse_choices(params, ctx.provider, ctx.model)
-    if chain.needs_start:
-        await chain.start()
-    params, target, link = root.inward(params)
-    source = link.stream(params, target, root, None)
+    shown = Collector() if raise_blocks else collector  # what the consumer was given
+    withheld: list[Part] = []
+    source: Any = None
+    over = "was closed"
     try:
+        refuse_choices(params, ctx.provider, ctx.model)
+        await chain.start()
+        root = Root(chain.link, ctx, params)
+        params, target, link = root.inward(params)
+        source = link.stream(params, target, root, None)
         async for part in source:
             collector.add(part)
             if type(part) is Finish:
-                delivery.response = response = collector.response()
+                response = collector.response()
                 response.receipt = Receipt(call, chain, "stream")
                 if raise_blocks and part.blocked is not None:
                     raise RequestBlocked(response)
-            if withheld is not None and not delivered and call.block_seen:
-                withheld.append(part)  # what comes may be a refusal's text, which is not to be shown
-                if type(part) is not Finish:
-                    continue
-                for kept in withheld:
-                    yield kept
+                delivery.response = response
+            if not raise_blocks:
+                yield part
                 continue
-            delivered = delivered or type(part) not in NOT_CONTENT
-            yield part
+            withheld.append(part)
+            if call.block_seen and not _has_content(shown) and type(part) is not Finish:
+                continue  # what comes may be a refusal's text, which is not to be shown
+            while withheld:
+                shown.add(withheld[0])
+                yield withheld.pop(0)
         over = "was already consumed"
     except Exception as error:
         over = "has failed"
-        error.partial = collector.response()  # type: ignore[attr-defined]  # NeuroErrors declare it; others may have it
+        set_partial(error, shown.response())
         raise
     finally:
         delivery.over = over
-        await source.aclose()  # type: ignore[attr-defined]  # an async generator
+        if source is not None:
+            await source.aclose()
+
+
+def _has_content(collector: Collector) -> bool:
+    response = collector.response()
+    return bool(response.text or response.reasoning or response.tool_calls or response.other_parts)

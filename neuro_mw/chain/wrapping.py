@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
-from ..errors import Blocked, MiddlewareError, StreamInterrupted
+from ..errors import MiddlewareError, StreamInterrupted
 from ..parts import Collector, parts_of
 from ..types import Finish, Params, Part, Response, ResponseInfo
-from .answers import signature
+from .answers import fresh, signature
 from .passage import Inner, Passage
 
 _GENERATE, _STREAM = "wrap_generate", "wrap_stream"
@@ -35,12 +36,26 @@ async def run_wrap_generate(passage: Passage, do_generate: Any) -> Response:
     return made
 
 
+def keeping(passage: Passage, do_generate: Any) -> Any:
+    """`do_generate` for a layer whose failures are passed over: a copy of each answer is kept, as it came."""
+    if passage.layer.on_error != "skip":
+        return do_generate
+
+    async def kept(params: Params | None = None) -> Response:
+        response: Response = await do_generate(params)
+        passage.kept = fresh(response)
+        return response
+
+    return kept
+
+
 async def recover(passage: Passage, error: BaseException, do_generate: Any) -> Response:
     """What stands in for a wrap_generate that raised; raises where nothing does."""
     if not isinstance(error, Exception) or passage.is_inside(error):
         raise error
-    if isinstance(error, Blocked):
-        return passage.refusal(error)
+    refused = passage.own_block(error)
+    if refused is not None:
+        return passage.refusal(refused)
     passage.skip_or_raise(error, _GENERATE)
     answer = passage.restored()
     if answer is not None:
@@ -59,7 +74,7 @@ async def buffered(passage: Passage) -> AsyncIterator[Part]:
         f"middleware '{layer.id}' has wrap_generate but no wrap_stream: it buffers streams (use transform_parts to "
         "let parts through as they come)",
     )
-    response = await run_wrap_generate(passage, partial(_generate_from_stream, passage))
+    response = await run_wrap_generate(passage, keeping(passage, partial(_generate_from_stream, passage)))
     passage.note_answer(response)
     for part in parts_of(response):
         yield part
@@ -148,7 +163,7 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
         if finish is None:
             raise ended_without_finish(passage)
     except Exception as error:  # whatever it is, on_error decides
-        if isinstance(error, Blocked) or passage.is_inside(error):
+        if passage.own_block(error) is not None or passage.is_inside(error):
             raise
         passage.skip_or_raise(error, _STREAM)
     finally:
@@ -206,6 +221,9 @@ async def close(passage: Passage, parts: Any) -> None:
 async def close_streams(passage: Passage) -> None:
     """Close the inner streams that a hook opened, also those it forgot."""
     for inner in reversed(passage.inners or ()):
+        if inner.task is not None and getattr(inner.parts, "ag_running", False):
+            inner.task.cancel()  # a task that the hook left behind is in the middle of a pull
+            await asyncio.wait([inner.task])
         await close(passage, inner.parts)
 
 
