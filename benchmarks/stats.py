@@ -89,8 +89,8 @@ def _recording(calls: list[Facts], *, give: bool = True) -> Slice:
         for _ in range(times):
             for facts in calls:
                 executions: list[Any] = []
-                for head, self_s, total_s, extra in facts:
-                    record = (head, self_s, total_s, extra)
+                for head, self_s, total_s, extra, ended in facts:
+                    record = (head, self_s, total_s, extra, ended)
                     executions.append(record)
                     if give:  # as the path of a call does it
                         head.records.append(record)
@@ -117,7 +117,7 @@ def _by_hand(calls: list[Facts]) -> Slice:
         started = clock()
         for _ in range(times):
             for facts in calls:
-                for layer, (_head, _self_s, total_s, _extra) in zip(layers, facts, strict=True):
+                for layer, (_head, _self_s, total_s, _extra, _ended) in zip(layers, facts, strict=True):
                     layer.record(total_s)
         return clock() - started
 

@@ -116,12 +116,32 @@ def _models_in(annotation: Any) -> list[Any]:
 
 
 def entry_of(id: str, data: Any, *, file: str | None = None) -> dict[str, Any]:
-    """One middleware's entry, checked, as the plain data that was given."""
+    """One middleware's entry, checked; a copy of its tables, with the very values that were given in them."""
     if isinstance(data, MiddlewareEntry):
-        return data.model_dump(exclude_unset=True)
+        return dict(own_copy(_given_to(data)))
     if not isinstance(data, Mapping):
         raise ConfigError(f"an entry is a table, not {type(data).__name__}", file=file, key=f"middleware.{id}")
-    return validated(MiddlewareEntry, dict(data), key=f"middleware.{id}", file=file).model_dump(exclude_unset=True)
+    validated(MiddlewareEntry, dict(data), key=f"middleware.{id}", file=file)
+    entry: dict[str, Any] = own_copy(data)
+    for name, value in data.items():
+        if isinstance(value, _Strict):
+            entry[name] = own_copy(_given_to(value))
+    return entry
+
+
+def _given_to(model: BaseModel) -> dict[str, Any]:
+    """The fields that were given to a model, as they were given."""
+    given = {name: getattr(model, name) for name in model.model_fields_set}
+    return {name: _given_to(value) if isinstance(value, _Strict) else value for name, value in given.items()}
+
+
+def own_copy(data: Any) -> Any:
+    """A copy of plain data that changes of the original do not reach; other values are kept as they are."""
+    if isinstance(data, Mapping):
+        return {key: own_copy(value) for key, value in data.items()}
+    if type(data) in (list, tuple, set):
+        return type(data)(own_copy(value) for value in data)
+    return data
 
 
 def entries_of(config: Any, *, file: str | None = None) -> dict[str, dict[str, Any]]:

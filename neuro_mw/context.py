@@ -9,6 +9,7 @@ from itertools import count
 from time import time
 from typing import Any
 
+from .errors import ConfigError
 from .stats import Record
 from .types import Attempt, Mode, Params, Session
 
@@ -77,8 +78,13 @@ class Call:
         return self._detours
 
     @property
+    def identity(self) -> tuple[str, str, int]:
+        """What the request id is made of."""
+        return self.provider, self.process, self.number
+
+    @property
     def request_id(self) -> str:
-        return f"{self.provider}-{self.process}{self.number:x}"
+        return "{}-{}{:x}".format(*self.identity)
 
 
 class MiddlewareContext:
@@ -104,6 +110,8 @@ class MiddlewareContext:
         mode: Mode = "generate",
     ) -> None:
         self.provider, self.model = provider, model
+        if not isinstance(options, Mapping | None):
+            raise ConfigError(f"it is of type {type(options).__name__}", key="options", expected="a dict")
         self.options: dict[str, Any] = dict(options) if options else {}
         self.session = as_session(session)
         self.mode: Mode = mode
@@ -172,8 +180,10 @@ def as_session(session: Session | Mapping[str, Any] | None) -> Session:
     """A session from whatever a user may give; unknown keys land in ``extra``."""
     if isinstance(session, Session):
         return session
-    if not session:
+    if session is None:
         return Session()
+    if not isinstance(session, Mapping):
+        raise ConfigError(f"it is of type {type(session).__name__}", key="session", expected="a Session or a dict")
     known = {key: session[key] for key in ("session_id", "user_id") if key in session}
     extra = {key: value for key, value in session.items() if key not in ("session_id", "user_id", "extra")}
     return Session(**known, extra={**(session.get("extra") or {}), **extra})

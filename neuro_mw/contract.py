@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from .errors import ConfigError, RegistrationError
@@ -237,6 +238,8 @@ def hooks_of(middleware: Middleware) -> Hooks:
     Raises RegistrationError, naming middleware and hook, where a hook cannot be called as the contract says.
     """
     found: dict[str, Callable[..., Any] | None] = dict.fromkeys(_HOOK_ARGUMENTS)
+    if type(middleware) is not Middleware:
+        refuse_misspelt(type(middleware), _id_of(middleware))
     for name in _HOOK_ARGUMENTS:
         if overrides(middleware, name):
             found[name] = getattr(middleware, name)
@@ -244,8 +247,19 @@ def hooks_of(middleware: Middleware) -> Hooks:
     return Hooks(**found)
 
 
+def refuse_misspelt(cls: type, id: str) -> None:
+    """RegistrationError for a method whose name is nearly that of a hook: it would never be called."""
+    for name in dir(cls):
+        if name.startswith("_") or hasattr(Middleware, name) or not callable(getattr(cls, name)):
+            continue
+        close = get_close_matches(name, _HOOK_ARGUMENTS, n=1, cutoff=0.9)
+        if close:
+            raise RegistrationError(f"middleware {id!r}: {name!r} is no hook. Did you mean {close[0]!r}?")
+
+
 def check_class(cls: type[Middleware]) -> None:
     """Check the hook signatures of a class before any instance of it exists; errors as `hooks_of`."""
+    refuse_misspelt(cls, _id_of(cls))
     for name, arguments in _HOOK_ARGUMENTS.items():
         hook = inspect.getattr_static(cls, name)
         if inspect.isfunction(hook) and hook is not getattr(Middleware, name):

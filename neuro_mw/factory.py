@@ -13,7 +13,7 @@ from .context import MiddlewareContext
 from .contract import Middleware
 from .errors import ConfigError, PluginError, UnknownName
 from .explain import ChainPlan
-from .frozen import Bounded, freeze
+from .frozen import Bounded, key_of
 from .layer import Instance, close_all, start_all
 from .model import WrappedModel
 from .options import PUBLIC, MiddlewareFactoryOptions, merged_with_call, refuse_unknown
@@ -27,7 +27,7 @@ from .switches import Switches, decide
 from .types import LanguageModel, Session
 from .validation import ValidationResult, validate
 
-_CACHED_PLANS = 64
+_CACHED_PLANS, _CACHED_MODELS = 64, 256
 _DEFAULTS = {one.name: one.default for one in dataclasses.fields(MiddlewareFactoryOptions)}
 
 
@@ -68,6 +68,7 @@ class MiddlewareFactory:
                                   expected="a MiddlewareFactoryOptions")  # fmt: skip
             given = {name: value for name, value in given.items() if value != _DEFAULTS[name]}
         self._options = dataclasses.replace(options or MiddlewareFactoryOptions(), **given)
+        self._resolved: Bounded[tuple[str, str], LanguageModel] = Bounded(_CACHED_MODELS)
         self.registry = MiddlewareRegistry()
         self._presets = Presets()
         self._models: dict[str, Callable[[str], LanguageModel]] = {}
@@ -172,15 +173,15 @@ class MiddlewareFactory:
             if id in switches.on:
                 registration.layer(entry)
             else:
-                registration.check_config(configs[id], key=f"middleware.{id}.config")
+                registration.check_config(configs[id])
         for id in switches.on:
             registration = self.registry.lookup(id, key=f"middleware.{id}")
             registration.instance_for(configs.get(id, {}))
 
     def _plan(self, call: Mapping[str, Any], what: str = "apply_middleware") -> tuple[Plan, MiddlewareFactoryOptions]:
         options = merged_with_call(self._options, call, what)
-        key = freeze(call)
-        cached = self._plans.get(key)
+        key = key_of({**call, "middleware_config": entries_of(call.get("middleware_config"))})
+        cached = None if key is None else self._plans.get(key)
         if cached is not None and cached[0] == self.registry.version:
             return cached[1], options
         switches = self._switches(options, call)
@@ -193,7 +194,8 @@ class MiddlewareFactory:
             split_model=self._split_model,
             resolve=lambda provider, model: self._resolve(f"{provider}/{model}", options.driver),
         )
-        self._plans.put(key, (self.registry.version, plan))
+        if key is not None:
+            self._plans.put(key, (self.registry.version, plan))
         return plan, options
 
     # --- wrapping ------------------------------------------------------------------------------------------------
@@ -232,9 +234,12 @@ class MiddlewareFactory:
         return split_model(name, registered=self._models)
 
     def _resolve(self, name: str, driver: str) -> LanguageModel:
-        from .providers import resolve
+        found = self._resolved.get((name, driver))
+        if found is None:
+            from .providers import resolve
 
-        return resolve(name, driver=driver, registered=self._models)
+            found = self._resolved.put((name, driver), resolve(name, driver=driver, registered=self._models))
+        return found
 
     def create_context(
         self,

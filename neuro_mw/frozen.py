@@ -11,19 +11,34 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+class UnhashableError(Exception):
+    """A value that cannot be told apart from others by a key."""
+
+
 def freeze(value: Any) -> Any:
-    """A hashable stand-in for plain data."""
+    """A hashable stand-in for plain data: equal for equal data of the same types, and for nothing else.
+
+    Raises UnhashableError for objects that are neither plain data nor hashable: what depends on them cannot be cached.
+    """
     if isinstance(value, Mapping):
-        return frozenset((key, freeze(item)) for key, item in value.items())
+        return "mapping", frozenset((key, freeze(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return tuple(freeze(item) for item in value)
+        return type(value).__name__, tuple(freeze(item) for item in value)
     if isinstance(value, set | frozenset):
-        return frozenset(freeze(item) for item in value)
+        return "set", frozenset(freeze(item) for item in value)
     try:
         hash(value)
     except TypeError:
-        return id(value)
+        raise UnhashableError from None
     return type(value), value
+
+
+def key_of(value: Any) -> Any:
+    """`freeze`, or None where the value cannot be a key."""
+    try:
+        return freeze(value)
+    except UnhashableError:
+        return None
 
 
 def plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 from .conditions import NO_CONDITIONS, Conditions
 from .contract import Hooks, Middleware, MiddlewareMetadata, hooks_of, overrides
+from .errors import note
 from .stats import LayerStats
 from .types import Mode, OnError
 
@@ -49,27 +50,32 @@ class Instance:
         self.config: dict[str, Any] = dict(own.model_dump()) if hasattr(own, "model_dump") else dict(config or {})
         """The config in force, defaults included, as plain data."""
         self._lock = Lock()
-        self._started: Future[None] | None = None
+        self._started: Future[bool] | None = None
         self.logged: dict[str, float] = {}
 
     async def start(self) -> None:
         """Run `startup` once, however many calls come first at once; a failed one is tried again by the next call."""
-        with self._lock:
-            started, mine = self._started, False
-            if started is None:
-                started, mine = Future(), True
-                self._started = started
-        if not mine:
-            await asyncio.shield(asyncio.wrap_future(started))
-            return
+        while True:
+            with self._lock:
+                started, mine = self._started, False
+                if started is None:
+                    started, mine = Future(), True
+                    self._started = started
+            if mine:
+                break
+            if await asyncio.shield(asyncio.wrap_future(started)):
+                return
         try:
             await self.middleware.startup()
         except BaseException as error:
             with self._lock:
                 self._started = None
-            started.set_exception(error if isinstance(error, Exception) else RuntimeError("startup was interrupted"))
+            if isinstance(error, Exception):
+                started.set_exception(error)
+            else:  # the call that was at it was cancelled: another one takes over
+                started.set_result(False)
             raise
-        started.set_result(None)
+        started.set_result(True)
         self.needs_startup = False
 
     async def aclose(self) -> None:
@@ -116,6 +122,17 @@ class Layer:
     def is_guard(self) -> bool:
         """Whether its failure must never let anything pass."""
         return self.metadata.kind == "guard"
+
+    def refusal(self, provider: str, model: str, options: Mapping[str, Any]) -> str | None:
+        """Why it does not apply there, None where it may. A condition that raises is taken as its failure."""
+        try:
+            return self.conditions.refusal(provider, model, options)
+        except Exception as error:
+            if not self.is_guard and self.on_error != "skip":
+                raise
+            self.stats.skip()
+            self.log_skipped(error, "conditions", provider, model)
+            return None if self.is_guard else f"its conditions failed ({type(error).__name__})"
 
     def has_hooks(self) -> bool:
         """Whether there is anything to run at all."""
@@ -175,8 +192,11 @@ async def start_all(instances: Sequence[Instance]) -> None:
             if live.needs_startup:
                 await _start(live)
             started.append(live)
-    except BaseException:
-        await close_all(started)
+    except BaseException as error:
+        try:
+            await close_all(started)
+        except Exception as failure:  # noqa: BLE001  # it must not hide why it was closed
+            note(error, f"closing failed too: {type(failure).__name__}")
         raise
 
 
@@ -195,6 +215,8 @@ async def close_all(instances: Sequence[Instance]) -> None:
     """Close instances, innermost first; all are closed before any failure is told."""
     failures: list[Exception] = []
     for live in reversed(instances):
+        if live.has_startup and live.needs_startup:
+            continue  # it was never started
         try:
             await live.aclose()
         except Exception as failure:  # noqa: BLE001  # see above

@@ -118,7 +118,7 @@ def request_of(prompt: str | Params | None, params: Params) -> Params:
     """One dict of params, whose messages are the call's own, from what a caller gave."""
     if isinstance(prompt, str):
         turn = {"role": "user", "content": prompt}
-        return {**params, "messages": [*params.get("messages", ()), turn]}
+        return {**params, "messages": [*own_messages(params.get("messages", ())), turn]}
     if prompt is None:
         request = params
     elif isinstance(prompt, dict):
@@ -126,11 +126,16 @@ def request_of(prompt: str | Params | None, params: Params) -> Params:
     else:
         raise ConfigError(f"a prompt is a string or a dict of params, not {type(prompt).__name__}", key="prompt")
     messages = request.get("messages")
-    if isinstance(messages, str):
-        raise ConfigError("it is a string", key="messages", expected="a list of dicts")
-    if isinstance(messages, list):
-        request["messages"] = [dict(one) if type(one) is dict else one for one in messages]
+    if messages is not None:
+        request["messages"] = own_messages(messages)
     return request
+
+
+def own_messages(messages: Any) -> list[Any]:
+    """A list of messages that belongs to this call, and so does each message."""
+    if not isinstance(messages, list | tuple):
+        raise ConfigError(f"it is of type {type(messages).__name__}", key="messages", expected="a list of dicts")
+    return [dict(one) if isinstance(one, dict) else one for one in messages]
 
 
 class Stream:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from .config import entries_of
 from .errors import ConfigError, nearest
 
 PER_MODEL = ("preset", "middleware_config", "enabled_middleware", "disabled_middleware", "on_block", "driver")
@@ -42,6 +43,8 @@ class MiddlewareFactoryOptions:
         if self.state != "memory":
             raise ConfigError(f"unknown state {self.state!r}", file=self.file, key="state", expected="'memory'")
         check_types(vars_of(self), self.file)
+        entries = entries_of(self.middleware_config, file=self.file)
+        object.__setattr__(self, "middleware_config", entries)  # a copy, checked: later changes do not show
 
     @property
     def presets(self) -> tuple[str, ...]:

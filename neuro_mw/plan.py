@@ -10,7 +10,7 @@ from .chain import Chain, Router
 from .chain.routing import Resolve, SplitModel
 from .context import MiddlewareContext
 from .explain import ChainPlan, PlanEntry
-from .frozen import Bounded, freeze
+from .frozen import Bounded, key_of
 from .layer import MODES, Layer
 from .stats import MiddlewareChainStats, MiddlewareExecutionResult, aggregate, last_executions
 from .types import LanguageModel
@@ -50,7 +50,7 @@ class Plan:
         """The layers that apply there, and why each of the others that are on does not."""
         applied, left_out = [], {}
         for layer in self.layers:
-            reason = layer.conditions.refusal(provider, model, options)
+            reason = layer.refusal(provider, model, options)
             if reason is None:
                 applied.append(layer)
             else:
@@ -79,7 +79,7 @@ class Plan:
         """Every registered middleware as seen from one context."""
         entries = []
         for layer in self.layers:
-            refusal = layer.conditions.refusal(context.provider, context.model, context.options)
+            refusal = layer.refusal(context.provider, context.model, context.options)
             reason = refusal or self.why_on[layer.id]
             if refusal is None and layer.conditions.custom is not None:
                 reason += ", if its custom condition holds"
@@ -117,12 +117,14 @@ class Bound:
 
     def chain(self, context: MiddlewareContext) -> Chain:
         """The compiled chain for a context's provider, model and options."""
-        key = (context.provider, context.model, freeze(context.options))
-        chain = self._chains.get(key)
+        options = key_of(context.options)
+        key = (context.provider, context.model, options)
+        chain = None if options is None else self._chains.get(key)
         if chain is None:
             layers, left_out = self.plan.layers_for(context.provider, context.model, context.options)
             chain = Chain(layers, self.model, context.provider, context.model, self.router, left_out=left_out)
-            self._chains.put(key, chain)
+            if options is not None:
+                self._chains.put(key, chain)
         return chain
 
     def stats(self, context: MiddlewareContext) -> MiddlewareChainStats:

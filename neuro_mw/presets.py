@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,12 @@ class Presets(Mapping[str, MiddlewarePreset]):
             raise ConfigError(f"a preset is a MiddlewarePreset, a dict or a file, not {type(preset).__name__}")
         if preset.name in self._presets and not replace:
             raise ConfigError(f"preset {preset.name!r} already exists. Use replace=True to override", key="preset")
-        entries_of(preset.middleware, file=preset.file)
+        if not isinstance(preset.name, str) or not preset.name:
+            raise ConfigError(f"the name is {preset.name!r}", key="preset.name", expected="a string")
+        if isinstance(preset.extends, str) or not all(isinstance(one, str) for one in preset.extends):
+            raise ConfigError("it is a string", key=f"presets.{preset.name}.extends", expected="a list of names")
+        entries = entries_of(preset.middleware, file=preset.file)  # a copy: later changes do not show
+        preset = replace_fields(preset, middleware=entries)
         self._presets[preset.name] = preset
         return preset
 

@@ -35,7 +35,7 @@ class Receipt:
     __slots__ = ("_chain", "_detours", "_executions", "_failed", "_layers", "_left_out", "_mode", "_request_id")
 
     def __init__(self, call: Call, chain: ChainFacts, mode: Mode) -> None:
-        self._request_id = call.request_id
+        self._request_id: Any = call.identity
         self._chain: ChainFacts | str = chain
         self._mode = mode
         self._executions: list[Record] = call.executions
@@ -45,7 +45,7 @@ class Receipt:
     @property
     def request_id(self) -> str:
         """The id of the call."""
-        return self._request_id
+        return self._request_id if isinstance(self._request_id, str) else "{}-{}{:x}".format(*self._request_id)
 
     @property
     def chain(self) -> str:
@@ -61,7 +61,7 @@ class Receipt:
 
     def _build(self) -> dict[str, dict[str, Any]]:
         executed: dict[str, dict[str, Any]] = {}
-        for head, self_s, _, given in self._executions:
+        for head, self_s, _, given, _ in self._executions:
             extra = given or PLAIN
             layer = executed.setdefault(
                 head.id,
@@ -83,7 +83,7 @@ class Receipt:
         }
 
     def _ids_and_reasons(self) -> tuple[list[str], dict[str, str]]:
-        """The ids of the chain, with those of the chains that a change of model led to where it did; why some are out."""
+        """The ids of the chain, those that a change of model brought in where it did; why some are out."""
         chain = self._chain
         assert not isinstance(chain, str)
         ids, reasons = list(chain.ids), {**chain.left_out, **chain.reasons(self._mode)}

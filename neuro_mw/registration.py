@@ -91,12 +91,13 @@ class Registration:
                 instance = self._instances[key] = next(same, made)
             return instance
 
-    def check_config(self, config: Mapping[str, Any], *, key: str) -> None:
-        """Raise ConfigError where these own options do not fit; nothing is kept."""
+    def check_config(self, config: Mapping[str, Any]) -> None:
+        """Raise ConfigError where own options on top of ``global_config`` do not fit; nothing is kept."""
+        effective = deep_merge(self.global_config, config)
         if self.given is not None:
-            self._check_given(config)
+            self._check_given(effective)
         else:
-            self._build(deep_merge(config))
+            self._build(effective)
 
     def _check_given(self, config: Mapping[str, Any]) -> None:
         own: Any = getattr(self.given, "config", None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .config import deep_merge, entries_of
+from .config import deep_merge, entries_of, own_copy
 from .contract import Middleware, check_id
-from .errors import ConfigError, DuplicateMiddleware, UnknownMiddleware, nearest
+from .errors import ConfigError, DuplicateMiddleware, OrderError, RegistrationError, UnknownMiddleware, nearest
 from .order import sort_layers
 from .registration import Registration
 from .stats import MiddlewareExecutionResult, MiddlewareStats, aggregate, clear, last_executions
@@ -76,32 +76,48 @@ class MiddlewareRegistry:
         priority: int | None = None,
     ) -> Registration:
         """`register` with the origin; of what is not `trusted` (a plugin), ``default_enabled`` counts for nothing."""
+        if not isinstance(default_enabled, bool | None):
+            raise RegistrationError(f"default_enabled is {default_enabled!r}, not True, False or None")
+        if isinstance(priority, bool) or not isinstance(priority, int | None):
+            raise RegistrationError(f"priority is {priority!r}, not a whole number or None")
+        if not isinstance(global_config, Mapping | None):
+            raise RegistrationError(f"global_config is of type {type(global_config).__name__}, not a mapping")
         made = Registration.of(middleware, id=id, origin=origin)
         if made.id in self._registrations and not replace:
             raise DuplicateMiddleware(made.id)
         enabled = made.metadata.default_enabled if default_enabled is None else default_enabled
         made.default_enabled = bool(enabled) and trusted
-        made.global_config = dict(global_config or {})
+        made.global_config = own_copy(global_config or {})
         made.priority = made.metadata.priority if priority is None else priority
         if made.global_config:
-            made.check_config(made.global_config, key=f"global_config of {made.id!r}")
+            made.check_config({})
         self._registrations[made.id] = made
         self.version += 1
         return made
 
     def derive(self, id: str, use: str) -> None:
         """Register a second id for a class that is known under another one."""
-        known = self._registrations.get(id)
-        if known is not None:
-            if known.used != use:
-                raise ConfigError(f"the id is taken, it cannot use {use!r}", key=f"middleware.{id}.use")
+        source = self.would_use(id, use)
+        if source.id == id:
             return
+        self._registrations[id] = source.derived(id)
+        self.version += 1
+
+    def would_use(self, id: str, use: str | None) -> Registration:
+        """The registration that an id stands for, or that it would be derived from; ConfigError where it cannot."""
+        known = self._registrations.get(id)
+        if use is None or (known is not None and known.used == use):
+            return self.lookup(id, key=f"middleware.{id}")
+        if known is not None:
+            raise ConfigError(f"the id is taken, it cannot use {use!r}", key=f"middleware.{id}.use")
         source = self.lookup(use, key=f"middleware.{id}.use")
         if source.given is not None:
             raise ConfigError(f"{use!r} is an instance, which cannot be built again", key=f"middleware.{id}.use")
-        check_id(id)
-        self._registrations[id] = source.derived(id)
-        self.version += 1
+        try:
+            check_id(id)
+        except RegistrationError as error:
+            raise ConfigError(str(error), key=f"middleware.{id}") from None
+        return source
 
     def unregister(self, id: str) -> bool:
         """Remove a middleware; False where there was none. Models that were wrapped before keep theirs."""
@@ -133,8 +149,12 @@ class MiddlewareRegistry:
         return [one for one in found if one is not None]
 
     def registrations(self) -> _Registrations:
-        """All registrations, in chain order."""
-        return sort_layers([*self._registrations.values()])
+        """All registrations, in chain order; by priority alone where they could not all be on together."""
+        everything = [*self._registrations.values()]
+        try:
+            return sort_layers(everything)
+        except OrderError:
+            return sorted(everything, key=lambda one: -one.priority)
 
     def get_sorted_ids(self) -> _Ids:
         """All ids, in chain order: the outermost first."""

@@ -10,9 +10,10 @@ their error to 1/32. The bucket of a float is the upper 16 of its 64 bits: expon
 from __future__ import annotations
 
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import itemgetter
 from sys import byteorder
 from threading import Lock
 from typing import Any, NamedTuple
@@ -37,7 +38,8 @@ class Head:
     def __init__(self, id: str, hook: str | None, model: str, stats: LayerStats) -> None:
         self.id, self.hook, self.model, self.stats = id, hook, model, stats
         self.records: list[Record] = []
-        stats.heads.add(self)
+        with stats.lock:
+            stats.heads.add(self)
 
     def keep(self, record: Record) -> None:
         """Take one record. Safe from any thread, and from a finalizer."""
@@ -54,7 +56,7 @@ class Head:
                 self.stats.lock.release()
 
     def __del__(self) -> None:
-        if self.records:  # the chain is gone: what is left is folded soon, or when stats are read next
+        if getattr(self, "records", None):  # the chain is gone: what is left is folded soon
             self.stats.leave_behind(self.hook, self.model, self.records)
 
 
@@ -70,7 +72,7 @@ class Extra(NamedTuple):
     laps: tuple[tuple[str, float], ...] | None = None  # seconds of each hook
 
 
-Record = tuple[Head, float, float, Extra | None]  # self time and total time in seconds
+Record = tuple[Head, float, float, Extra | None, float]  # self time, total time, ..., clock at the end; in seconds
 PLAIN = Extra()
 
 _KEPT = 100
@@ -164,7 +166,7 @@ class LayerStats:
 
     def reset(self) -> None:
         """Start anew."""
-        self.last: deque[Record] = deque(maxlen=_KEPT)
+        self.last: list[Record] = []
         self.statuses: Counter[int] = Counter()
         self.buckets: Counter[int] = Counter()
         self.hooks: dict[str, float] = {}
@@ -201,7 +203,7 @@ class LayerStats:
             self._take(head.hook, head.model, batch)
 
     def _take(self, hook: str | None, model: str, records: list[Record]) -> None:
-        _, selfs, totals, extras = zip(*records, strict=True)
+        _, selfs, totals, extras, _ = zip(*records, strict=True)
         spent = sum(selfs)
         self.self_s += spent
         self.total_s += sum(totals)
@@ -215,7 +217,13 @@ class LayerStats:
             for extra in extras:
                 if extra is not None:
                     self._take_extra(extra)
-        self.last.extend(records[-_KEPT:])
+        self.last += records[-_KEPT:]
+        if len(self.last) > 10 * _KEPT:
+            self.last = self.newest()
+
+    def newest(self) -> list[Record]:
+        """The last records in the order in which they ended."""
+        return sorted(self.last, key=itemgetter(4))[-_KEPT:]
 
     def _take_extra(self, extra: Extra) -> None:
         self.statuses[extra.status] += 1
@@ -240,9 +248,9 @@ def last_executions(recorders: Iterable[LayerStats]) -> list[MiddlewareExecution
     for recorder in recorders:
         with recorder.lock:
             recorder.take_all()
-            kept += recorder.last
+            kept += recorder.newest()
     results = []
-    for _, self_s, _, extra in kept[-_KEPT:]:
+    for _, self_s, _, extra, _ in sorted(kept, key=itemgetter(4))[-_KEPT:]:
         status, error = (extra or PLAIN).status, (extra or PLAIN).error
         results.append(MiddlewareExecutionResult(True, self_s * 1e3, error, STATUS_NAMES[status]))
     return results
@@ -253,7 +261,7 @@ def aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
     stats = MiddlewareStats()
     statuses: Counter[int] = Counter()
     buckets: Counter[int] = Counter()
-    self_s = total_s = 0.0
+    self_s = total_s = ended = 0.0
     for recorder in recorders:
         with recorder.lock:
             recorder.take_all()
@@ -268,8 +276,9 @@ def aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
                 stats.by_hook[hook] = stats.by_hook.get(hook, 0.0) + spent * 1e3
             for model, executions in recorder.models.items():
                 _count_model(stats.by_model, model, executions)
-            if recorder.last:
-                stats.last_execution_time = recorder.last[-1][1] * 1e3
+            for record in recorder.newest()[-1:]:
+                if record[4] >= ended:
+                    stats.last_execution_time, ended = record[1] * 1e3, record[4]
     stats.total_executions = total = sum(statuses.values())
     stats.failed_executions, stats.inner_errors = statuses[FAILED], statuses[INNER_ERROR]
     stats.cancelled, stats.short_circuited = statuses[CANCELLED], statuses[SHORT_CIRCUITED]

@@ -30,9 +30,7 @@ class Switches:
         self.off[id] = reason
 
     def level(self, entries: Mapping[str, Any], enabled: Sequence[str], reason: str) -> None:
-        """One level of options: its enabled list, then its entries."""
-        for id in enabled:
-            self.turn_on(id, f"named in {reason}enabled_middleware")
+        """One level of options: its entries, then its enabled list."""
         checked = entries_of(entries)
         for id, entry in checked.items():
             if entry.get("enabled", True):
@@ -40,6 +38,8 @@ class Switches:
             else:
                 self.turn_off(id, f"enabled = false in {reason}middleware_config")
         self.entries = deep_merge(self.entries, checked)
+        for id in enabled:
+            self.turn_on(id, f"named in {reason}enabled_middleware")
 
     def preset(self, name: str, entries: Mapping[str, dict[str, Any]]) -> None:
         """The entries of one preset."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from .config import entry_of
 from .errors import NeuroError
+from .registration import conditions_of
 from .registry import MiddlewareRegistry
 
 
@@ -29,8 +30,9 @@ def validate(config: Any, registry: MiddlewareRegistry) -> ValidationResult:
     for id, data in config.items():
         try:
             entry = entry_of(id, data)
-            source = registry.lookup(entry.get("use") or id, key=f"middleware.{id}")
-            source.check_config(entry.get("config") or {}, key=f"middleware.{id}.config")
+            source = registry.would_use(id, entry.get("use"))
+            source.check_config(entry.get("config") or {})
+            conditions_of(id, entry.get("conditions"))
         except NeuroError as error:
             errors.append(str(error))
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from copy import deepcopy
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -55,7 +56,7 @@ class Analytics(Middleware):
         """Make the record of a passage."""
         record = self._record(outcome, context)
         if outcome.response is not None:
-            outcome.response.metadata["analytics"] = dict(record)
+            outcome.response.metadata["analytics"] = deepcopy(record)
         self._records.append(record)
 
     def _record(self, outcome: Outcome, context: MiddlewareContext) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class Analytics(Middleware):
 
     def records(self) -> list[dict[str, Any]]:
         """Copies of the last ``max_records`` records, oldest first."""
-        return [dict(record) for record in list(self._records)]
+        return [deepcopy(record) for record in list(self._records)]
 
     def summary(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Calls, tokens and cost of the kept records by provider, by model ("provider/model") and by user."""

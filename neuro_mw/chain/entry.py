@@ -18,8 +18,8 @@ def own_copy(params: Params) -> Params:
     """Params that a hook may change: the dict, the list of messages and each message are its own."""
     copy = dict(params)
     messages = copy.get("messages")
-    if isinstance(messages, list):
-        copy["messages"] = [dict(message) if type(message) is dict else message for message in messages]
+    if isinstance(messages, list | tuple):
+        copy["messages"] = [dict(message) if isinstance(message, dict) else message for message in messages]
     return copy
 
 

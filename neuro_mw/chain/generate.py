@@ -66,8 +66,9 @@ class GenerateNode:
                 return self._leave(passage, parent, response)
         except BaseException as error:  # noqa: BLE001  # every way out of a layer is accounted for
             return await self._after_error(passage, parent, error)
-        total = clock() - passage.started
-        record = (self.head, total - passage.inner_s, total, None)
+        now = clock()
+        total = now - passage.started
+        record = (self.head, total - passage.inner_s, total, None, now)
         ctx._executions.append(record)
         records = self.records
         records.append(record)
@@ -75,7 +76,7 @@ class GenerateNode:
             self.head.fold()
         parent.seen = seen
         if parent.special:
-            parent.answered(passage.started, passage.started + total)
+            parent.answered(passage.started, now)
         else:
             parent.inner_s += total
             parent.inner_at = 0.0

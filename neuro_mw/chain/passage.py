@@ -292,7 +292,7 @@ class Passage(Stopwatch):
         extra = Extra(status, self.parts, self.held, self.skipped, self.changed, error_name,
                       None if self.laps is None else tuple(self.laps))  # fmt: skip
         own = max(0.0, self.stands_at(now) - self.started - self.inner_s) + self.sampled_s
-        record = (self.link.head, own, now - self.started - self.away_s, extra)
+        record = (self.link.head, own, now - self.started - self.away_s, extra, now)
         self.ctx._executions.append(record)
         self.link.head.keep(record)
 

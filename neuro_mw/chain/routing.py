@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, note
-from ..frozen import Bounded, freeze
+from ..frozen import Bounded, key_of
 from ..types import LanguageModel
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ class Router:
 
     def chain_for(self, provider: str, model: str, options: Mapping[str, Any], link: Link) -> Chain:
         """The chain inside of a point for another model, without the layers that are outside already."""
-        key = (provider, model, link.outer, freeze(options))
-        chain = self.chains.get(key)
+        frozen = key_of(options)
+        key = (provider, model, link.outer, frozen)
+        chain = None if frozen is None else self.chains.get(key)
         if chain is None:
             layers, left_out = self.layers_for(provider, model, options)
             target = link.chain.model if provider == link.chain.provider else self._target(provider, model)
@@ -75,7 +76,8 @@ class Router:
             chain = type(link.chain)(
                 inner, target, provider, model, self, outer=link.outer, left_out=left_out, starts_itself=True
             )
-            self.chains.put(key, chain)
+            if frozen is not None:
+                self.chains.put(key, chain)
         return chain
 
     def _target(self, provider: str, model: str) -> LanguageModel:

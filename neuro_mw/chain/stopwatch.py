@@ -79,7 +79,7 @@ class Stopwatch:
                 self.depth, self.paused_at = 1, self.inner_at
 
     def begin_pull(self, now: float) -> bool:
-        """A part of an inner stream is asked for. True where it need not be told now but at its end (see `end_pull`)."""
+        """A part of an inner stream is asked for. True where only its end has to be told (`end_pull`)."""
         if self.special & TOLD:
             self.pause(now)
             return False
