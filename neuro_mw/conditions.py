@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from .errors import ConfigError
+
 if TYPE_CHECKING:
     from .context import MiddlewareContext
     from .types import Mode
@@ -32,6 +34,9 @@ class Conditions:
         modes: Sequence[Mode] | None = None,
         custom: Custom | None = None,
     ) -> None:
+        for name, value in (("providers", providers), ("models", models), ("modes", modes)):
+            if isinstance(value, str):
+                raise ConfigError("it is a string", key=f"conditions.{name}", expected="a list")
         self.providers, self.models = providers, models
         self.options, self.modes, self.custom = options, modes, custom
 

@@ -190,7 +190,7 @@ def load_dotted(path: str, *, key: str, file: str | None = None) -> Callable[...
         found: Any = importlib.import_module(module)
         for step in name.split("."):
             found = getattr(found, step)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"{path!r} cannot be loaded: {error}", file=file, key=key) from error
     if not callable(found):
         raise ConfigError(f"{path!r} is not callable", file=file, key=key)

@@ -184,6 +184,8 @@ def as_session(session: Session | Mapping[str, Any] | None) -> Session:
         return Session()
     if not isinstance(session, Mapping):
         raise ConfigError(f"it is of type {type(session).__name__}", key="session", expected="a Session or a dict")
+    if not isinstance(session.get("extra"), Mapping | None):
+        raise ConfigError("it is no dict", key="session.extra", expected="a dict")
     known = {key: session[key] for key in ("session_id", "user_id") if key in session}
     extra = {key: value for key, value in session.items() if key not in ("session_id", "user_id", "extra")}
     return Session(**known, extra={**(session.get("extra") or {}), **extra})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -58,10 +58,12 @@ class MiddlewareMetadata:
             raise ConfigError(f"unknown on_error {self.on_error!r}", key=key, expected="raise or skip")
         if isinstance(self.priority, bool) or not isinstance(self.priority, int):
             raise ConfigError(f"priority is {self.priority!r}", key=f"{self.id}.priority", expected="a whole number")
+        if not isinstance(self.default_enabled, bool):
+            raise ConfigError("it is no bool", key=f"{self.id}.default_enabled", expected="True or False")
         for field in ("before", "after", "requires"):
             value = getattr(self, field)
-            if isinstance(value, str):
-                raise ConfigError(f"{field} is a string", key=f"{self.id}.{field}", expected="a tuple of ids")
+            if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+                raise ConfigError(f"{field} is {value!r}", key=f"{self.id}.{field}", expected="a tuple of ids")
             object.__setattr__(self, field, tuple(value))
 
 
@@ -128,13 +130,15 @@ class Middleware:
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         given = {**_as_dict(config), **options}
         model, metadata = type(self).Config, getattr(type(self), "metadata", None)
-        id = metadata.id if metadata else type(self).__name__
+        id = metadata.id if isinstance(metadata, MiddlewareMetadata) else type(self).__name__
         if model is None:
             if given:
                 raise ConfigError("this middleware has no options", key=f"middleware.{id}.config.{min(given)}")
             return
         from .config import validated, with_defaults
 
+        if not hasattr(model, "model_fields"):
+            raise ConfigError("it is no pydantic model", key=f"{id}.Config", expected="a pydantic.BaseModel")
         self.config = validated(model, with_defaults(model, given), key=f"middleware.{id}.config")
 
     if TYPE_CHECKING:  # both may be overridden by a plain def or by an async one
@@ -185,8 +189,8 @@ def _as_dict(config: Any) -> dict[str, Any]:
         return {}
     if hasattr(config, "model_dump"):
         return dict(config.model_dump(exclude_unset=True))
-    if isinstance(config, dict):
-        return config
+    if isinstance(config, Mapping):
+        return dict(config)
     raise ConfigError(f"a config is a mapping or a Config model, not {type(config).__name__}", key="config")
 
 

@@ -8,7 +8,7 @@ The tree::
           PresetNotFound
       RegistrationError           a middleware that cannot be registered
         DuplicateMiddleware
-        UnknownMiddleware
+        UnknownMiddleware         also an UnknownName
         OrderError                a cycle of before/after, or a requirement that is not met
       PluginError                 an entry point that could not be loaded; the cause is ``__cause__``
       MiddlewareError             a hook returned nothing or a wrong type
@@ -108,7 +108,7 @@ class DuplicateMiddleware(RegistrationError):
         super().__init__(f"Middleware with ID '{id}' already exists. Use replace=True to override.")
 
 
-class UnknownMiddleware(UnknownName, RegistrationError):
+class UnknownMiddleware(RegistrationError, UnknownName):
     """No middleware has that id."""
 
 

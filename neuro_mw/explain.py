@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -49,7 +49,8 @@ class ChainPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain data."""
-        return asdict(self)
+        entries = [{one.name: getattr(entry, one.name) for one in fields(entry)} for entry in self.entries]
+        return {"provider": self.provider, "model": self.model, "entries": entries}
 
     def __str__(self) -> str:
         lines = [f"{self.provider}/{self.model}"]

@@ -122,8 +122,16 @@ class MiddlewareFactory:
         self, preset: MiddlewarePreset | Mapping[str, Any] | str | Path, replace: bool = False
     ) -> None:
         """Add a preset: a `MiddlewarePreset`, the data of one with its name, or the path of a TOML file."""
-        self._presets.add(preset, replace=replace)
+        before = self._presets.get(getattr(preset, "name", ""))
+        added = self._presets.add(preset, replace=replace)
         self._plans.clear()
+        try:
+            self._presets.entries(added.name)
+        except ConfigError:  # what it extends is not there, or extends it
+            self._presets.discard(added.name)
+            if before is not None:
+                self._presets.add(before)
+            raise
 
     def _accept(self, offer: Offer) -> list[str]:
         """Take in all that a plugin offers, or nothing of it."""
@@ -156,8 +164,13 @@ class MiddlewareFactory:
     # --- which are on --------------------------------------------------------------------------------------------
 
     def _switches(self, options: MiddlewareFactoryOptions, call: Mapping[str, Any]) -> Switches:
+        before = self.registry.ids()
         try:
-            return decide(options, self._options, call, self.registry, self._presets, self._given)
+            try:
+                return decide(options, self._options, call, self.registry, self._presets, self._given)
+            except BaseException:
+                self.registry.keep_only(before)  # not what was derived on the way
+                raise
         except UnknownName as error:  # perhaps a plugin that could not be loaded would have brought it
             if self.plugin_errors:
                 error.reason += f"; these plugins could not be loaded: {[str(one) for one in self.plugin_errors]}"

@@ -25,7 +25,7 @@ def freeze(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value).__name__, tuple(freeze(item) for item in value)
     if isinstance(value, set | frozenset):
-        return "set", frozenset(freeze(item) for item in value)
+        return type(value).__name__, frozenset(freeze(item) for item in value)
     try:
         hash(value)
     except TypeError:

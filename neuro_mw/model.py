@@ -97,6 +97,8 @@ class WrappedModel:
         from .context import MiddlewareContext
 
         old = self._context
+        if not isinstance(options, Mapping | None):
+            raise ConfigError(f"it is of type {type(options).__name__}", key="options", expected="a dict")
         context = MiddlewareContext(
             old.provider, old.model, {**old.options, **(options or {})}, old.session if session is None else session
         )

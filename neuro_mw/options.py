@@ -43,6 +43,8 @@ class MiddlewareFactoryOptions:
         if self.state != "memory":
             raise ConfigError(f"unknown state {self.state!r}", file=self.file, key="state", expected="'memory'")
         check_types(vars_of(self), self.file)
+        for name in ("enabled_middleware", "disabled_middleware", "middleware"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         entries = entries_of(self.middleware_config, file=self.file)
         object.__setattr__(self, "middleware_config", entries)  # a copy, checked: later changes do not show
 

@@ -113,7 +113,7 @@ class Presets(Mapping[str, MiddlewarePreset]):
     def _lineage(self, name: str, path: tuple[str, ...]) -> list[MiddlewarePreset]:
         if name in path:
             raise ConfigError(f"presets extend each other in a circle: {' -> '.join((*path, name))}", key="extends")
-        preset = self.require(name, key="extends" if path else "preset",
+        preset = self.require(name, key=f"presets.{path[-1]}.extends" if path else "preset",
                               file=self._presets[path[-1]].file if path else None)  # fmt: skip
         lineage = [one for parent in preset.extends for one in self._lineage(parent, (*path, name))]
         return [*lineage, preset]

@@ -11,7 +11,7 @@ from .conditions import NO_CONDITIONS, Conditions
 from .config import deep_merge, load_dotted
 from .contract import CONTRACT, Middleware, MiddlewareMetadata, check_class, check_id
 from .errors import ConfigError, RegistrationError
-from .frozen import freeze
+from .frozen import key_of
 from .layer import Instance, Layer
 
 
@@ -60,7 +60,7 @@ class Registration:
             raise RegistrationError(f"{name}() returned {type(first).__name__}, not a Middleware")
         metadata = _metadata_of(first, name)
         made = cls(id or metadata.id, _under(metadata, id), make, None, origin)
-        made._instances[freeze({})] = Instance(first, origin=origin)
+        made._instances[key_of({})] = Instance(first, origin=origin)
         return made
 
     def derived(self, id: str) -> Registration:
@@ -83,12 +83,13 @@ class Registration:
             if self.given is not None:
                 self._check_given(effective)
                 return self._instances[None]
-            key = freeze(effective)
-            instance = self._instances.get(key)
+            key = key_of(effective)
+            instance = None if key is None else self._instances.get(key)
             if instance is None:
                 made = Instance(self._build(effective), origin=self.origin, config=effective)
                 same = (one for one in self._instances.values() if one.config == made.config)
-                instance = self._instances[key] = next(same, made)
+                instance = next(same, made)
+                self._instances[id(instance) if key is None else key] = instance
             return instance
 
     def check_config(self, config: Mapping[str, Any]) -> None:

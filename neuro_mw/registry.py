@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .config import deep_merge, entries_of, own_copy
@@ -124,6 +125,11 @@ class MiddlewareRegistry:
         self.version += 1
         return self._registrations.pop(id, None) is not None
 
+    def keep_only(self, ids: Sequence[str]) -> None:
+        """Remove what is not among these."""
+        for id in set(self._registrations) - set(ids):
+            self.unregister(id)
+
     def clear(self) -> None:
         """Remove all."""
         self._registrations.clear()
@@ -144,8 +150,11 @@ class MiddlewareRegistry:
         return None if found is None else found.instance_for(self._configs.get(id) or {}).middleware
 
     def list(self) -> _Middlewares:
-        """The live instances of all ids, in chain order."""
-        found = [self.get(id) for id in self.get_sorted_ids()]
+        """The live instances of all ids, in chain order; without those that cannot be built without options."""
+        found = []
+        for id in self.get_sorted_ids():
+            with suppress(ConfigError):
+                found.append(self.get(id))
         return [one for one in found if one is not None]
 
     def registrations(self) -> _Registrations:
@@ -159,6 +168,10 @@ class MiddlewareRegistry:
     def get_sorted_ids(self) -> _Ids:
         """All ids, in chain order: the outermost first."""
         return [one.id for one in self.registrations()]
+
+    def ids(self) -> _Ids:
+        """All ids in the order of registration."""
+        return [*self._registrations]
 
     def has(self, id: str) -> bool:
         """Whether there is such an id."""

@@ -3,21 +3,20 @@
 A record is a plain tuple (the cheapest thing that can be kept), appended to the list of its layer in one chain, which
 is atomic; the lists are folded into the aggregates by the hundred, or when stats are read. Times are seconds of
 `time.perf_counter`, whose resolution is a nanosecond (floats are subtracted at a third of the price of large integers);
-percentiles come from a histogram with 16 linear steps in each power of two (the scheme of HdrHistogram), which bounds
-their error to 1/32. The bucket of a float is the upper 16 of its 64 bits: exponent and first four bits of the mantissa.
+percentiles come from a histogram.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from operator import itemgetter
-from sys import byteorder
 from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakSet
+
+from .histogram import buckets_of, middle_of
 
 # How a passage ended. A block is the layer's own (raised here) or an inner one's that passed through.
 COMPLETED, SHORT_CIRCUITED, BLOCKED_INSIDE, BLOCKED, FAILED, INNER_ERROR, CANCELLED = range(7)
@@ -133,26 +132,6 @@ class MiddlewareChainStats:
     def to_dict(self) -> dict[str, Any]:
         """The stats as plain data."""
         return asdict(self)
-
-
-_UPPER = 3 if byteorder == "little" else 0  # of the four 16-bit words of a double
-
-
-def buckets_of(times: Sequence[float]) -> Sequence[int]:
-    """The histogram bucket of each time: a double's sign, exponent and first four bits of its mantissa."""
-    return array("H", array("d", times).tobytes())[_UPPER::4]
-
-
-def start_of(bucket: int) -> float:
-    """The smallest time in a bucket."""
-    words = array("H", [0, 0, 0, 0])
-    words[_UPPER] = bucket
-    return array("d", words.tobytes())[0]
-
-
-def middle_of(bucket: int) -> float:
-    """The time in the middle of a bucket; 0 for none, and for times that rounding made negative."""
-    return 0.0 if bucket >> 15 or not bucket else (start_of(bucket) + start_of(bucket + 1)) / 2
 
 
 class LayerStats:

@@ -139,7 +139,11 @@ class Response:
 
 
 def _plain(part: Any) -> dict[str, Any]:
-    values = asdict(part) if is_dataclass(part) and not isinstance(part, type) else dict(vars(part))
+    if is_dataclass(part) and not isinstance(part, type):
+        values = asdict(part)
+    else:
+        slots = [name for kind in type(part).__mro__ for name in getattr(kind, "__slots__", ())]
+        values = {name: getattr(part, name) for name in (*slots, *getattr(part, "__dict__", ())) if hasattr(part, name)}
     return {"type": part.type, **values}
 
 

@@ -109,12 +109,6 @@ def test_an_argument_beats_the_options():
     assert MiddlewareFactory(preset=None, options=options).apply_middleware("echo/echo").chain == ()
 
 
-def test_an_argument_beats_the_options_also_where_it_is_the_default():
-    """Who writes preset="default" means it."""
-    options = MiddlewareFactoryOptions(preset=None, plugins=False)
-    assert MiddlewareFactory(options=options, preset="default").apply_middleware("echo/echo").chain == ("analytics",)
-
-
 def test_options_cannot_be_changed_but_copied():
     options = MiddlewareFactoryOptions(preset=None, plugins=False)
     with pytest.raises(dataclasses.FrozenInstanceError):

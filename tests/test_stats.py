@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import sys
 import threading
 import tracemalloc
@@ -21,21 +22,21 @@ from neuro_mw import (
     TextDelta,
     middleware,
 )
+from neuro_mw.histogram import buckets_of, middle_of, start_of
 from neuro_mw.stats import (
     FAILED,
     Extra,
     Head,
     LayerStats,
     aggregate,
-    buckets_of,
     clear,
     last_executions,
-    middle_of,
-    start_of,
 )
 from neuro_mw.testing import ScriptedModel
 
 from .chain.conftest import MODES, call, run
+
+ENDED = itertools.count(1.0)
 
 
 def factory_of(*middlewares, **options):
@@ -46,7 +47,7 @@ def keep(stats, *nanoseconds, model="m", extra=None):
     """Keep executions that took so long, and twice as long with all that was inside."""
     head = Head("x", "h", model, stats)
     for ns in nanoseconds:
-        head.keep((head, ns / 1e9, 2 * ns / 1e9, extra))
+        head.keep((head, ns / 1e9, 2 * ns / 1e9, extra, next(ENDED)))
 
 
 def recorder_of(*nanoseconds, model="m"):
@@ -147,7 +148,7 @@ def test_exact_under_8_threads_while_being_read():
             extra = Extra(FAILED) if index % 10 == 0 else None
             own = Head("x", "h", f"m{number}", stats)
             for head in (shared, shared, own):
-                head.keep((head, 1e-9, 2e-9, extra))
+                head.keep((head, 1e-9, 2e-9, extra, next(ENDED)))
 
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:

@@ -14,8 +14,8 @@ from ..stats import Head
 from ..types import LanguageModel, Mode, Part, Response
 from .entry import refuse_choices
 from .generate import GenerateNode, ModelNode
-from .link import Link
-from .passage import Inner, Passage, Root
+from .link import Inner, Link
+from .passage import Passage, Root
 from .routing import Router, holds, start_layer
 from .stream import Delivery, Segment, deliver
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..types import Finish, Part, ReasoningDelta, TextDelta, ToolCallDelta
+
+if TYPE_CHECKING:
+    from .link import Inner
 
 
 class _Channel:
@@ -90,3 +93,16 @@ def _pieces(part: Part) -> Iterator[tuple[Any, str]]:
         yield (part.index, "who"), f"{part.id or ''}{part.name or ''}"
     elif not isinstance(part, Finish):
         yield None, ""
+
+
+def passed_on(inners: Sequence[Inner], part: Part | None, difference: Difference | None) -> Difference | None:
+    """Note what a wrapping hook let go (None: its end) against what it had pulled; None as long as it is the same."""
+    came = inners[-1].pulled if inners else []
+    same = (part is None and not came) or (len(came) == 1 and came[0] is part)
+    if difference is None and not same:
+        difference = Difference()
+    if difference is not None:
+        difference.note(came, [] if part is None else [part])
+    for inner in inners:
+        inner.pulled.clear()
+    return difference

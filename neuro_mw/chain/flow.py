@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ProviderError, StreamError
 from ..stats import CANCELLED, CHANGED_ANSWER, SHORT_CIRCUITED
 from ..types import Finish, Part, Response, ResponseInfo, Usage
-from .difference import Difference
+from .difference import Difference, passed_on
 from .entry import open_step, transform
 from .lane import NOT_CONTENT, Lane
 from .model_stream import ModelStream
@@ -148,24 +148,15 @@ class Flow:
 
     def compare_wrap(self, part: Part) -> None:
         """Note whether a wrapping hook passes on what it pulled."""
-        passage = self.wrap
-        assert passage is not None
-        came = passage.inners[-1].pulled if passage.inners else []
-        if self.wrap_difference is None and not (len(came) == 1 and came[0] is part):
-            self.wrap_difference = Difference()
-        if self.wrap_difference is not None:
-            self.wrap_difference.note(came, [part])
-        for inner in passage.inners or ():
-            inner.pulled.clear()
+        assert self.wrap is not None
+        self.wrap_difference = passed_on(self.wrap.inners or (), part, self.wrap_difference)
 
     def _no_part(self, part: Any) -> Exception:
         if self.wrap is not None:
             return self.wrap.wrong_type("wrap_stream (yielding)", part, "parts")
-        ctx = self.ctx
-        return ProviderError(
-            f"{ctx.provider}/{ctx.model}: stream() yielded {type(part).__name__}, which is no part",
-            provider=ctx.provider, model=ctx.model,
-        )  # fmt: skip
+        provider, model = self.ctx.provider, self.ctx.model
+        what = f"{provider}/{model}: stream() yielded {type(part).__name__}, which is no part"
+        return ProviderError(what, provider=provider, model=model)
 
     # --- out -----------------------------------------------------------------------------------------------------
 
@@ -194,9 +185,8 @@ class Flow:
 
     def who(self) -> str:
         """Who is the source."""
-        if self.wrap is not None:
-            return f"middleware '{self.wrap.layer.id}': wrap_stream"
-        return f"{self.ctx.provider}/{self.ctx.model}: the stream"
+        model = f"{self.ctx.provider}/{self.ctx.model}: the stream"
+        return model if self.wrap is None else f"middleware '{self.wrap.layer.id}': wrap_stream"
 
     async def tail(self) -> list[Part] | None:
         """The next parts on the way of Finish outward, the last of them Finish itself; then None."""
@@ -265,9 +255,8 @@ class Flow:
             self.unpark(clock())
             if passage.several_hooks:
                 passage.lap("wrap_stream" if passage.layer.hooks.wrap_stream is not None else "wrap_generate")
-            if passage.inners and passage.inners[-1].pulled and status != CANCELLED:
-                self.wrap_difference = self.wrap_difference or Difference()
-                self.wrap_difference.note(passage.inners[-1].pulled, [])
+            if status != CANCELLED:
+                self.wrap_difference = passed_on(passage.inners or (), None, self.wrap_difference)
             if self.wrap_difference is not None:
                 passage.held = max(passage.held, self.wrap_difference.held_max)
                 if status != CANCELLED and self.wrap_difference.at_end():

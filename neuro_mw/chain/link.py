@@ -1,9 +1,12 @@
-"""What lies inside of a point of a chain."""
+"""What lies inside of a point of a chain, and a stream that was opened there."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
+
+from ..parts import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from ..stats import Head
     from ..types import Params, Part, Response
     from .compile import Chain
-    from .passage import Inner, Passage
+    from .passage import Passage
 
 
 class Link:
@@ -37,3 +40,15 @@ class Link:
         self.generate, self.stream, self.chain, self.outer = generate, stream, chain, outer
         self.layer: Any = layer
         self.head: Any = head
+
+
+class Inner:
+    """One inner stream of a hook: what came from it since the hook's last yield, and all in all."""
+
+    __slots__ = ("let_in", "parts", "pulled", "task")
+
+    def __init__(self) -> None:
+        self.parts: Any = None
+        self.task: asyncio.Task[Any] | None = None  # who pulled first
+        self.pulled: list[Part] = []
+        self.let_in = Collector()

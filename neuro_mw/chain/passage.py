@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..contract import Outcome
 from ..errors import Blocked, MiddlewareError, note
-from ..parts import Collector
 from ..stats import (
     BLOCKED,
     BLOCKED_INSIDE,
@@ -25,6 +24,7 @@ from ..stats import (
 )
 from ..types import Block, Part, Response, Usage, no_usage
 from .answers import Signature, differ, signature, unchanged
+from .link import Inner
 from .stopwatch import MARKED, TOLD, Stopwatch
 
 if TYPE_CHECKING:
@@ -35,18 +35,6 @@ if TYPE_CHECKING:
     from .link import Link
 
 _new = object.__new__
-
-
-class Inner:
-    """One inner stream of a hook: what came from it since the hook's last yield, and all in all."""
-
-    __slots__ = ("let_in", "parts", "pulled", "task")
-
-    def __init__(self) -> None:
-        self.parts: Any = None
-        self.task: asyncio.Task[Any] | None = None  # who pulled first
-        self.pulled: list[Part] = []
-        self.let_in = Collector()
 
 
 class Passage(Stopwatch):

@@ -14,8 +14,8 @@ from ..types import Finish, LanguageModel, Part, ReasoningDelta, Response, TextD
 from .entry import refuse_choices
 from .failing import settle
 from .flow import Flow
-from .link import Link
-from .passage import Inner, Passage, Root
+from .link import Inner, Link
+from .passage import Passage, Root
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext

@@ -11,7 +11,8 @@ from ..errors import MiddlewareError, StreamInterrupted
 from ..parts import Collector, parts_of
 from ..types import Finish, Params, Part, Response, ResponseInfo
 from .answers import fresh, signature
-from .passage import Inner, Passage
+from .link import Inner
+from .passage import Passage
 
 _GENERATE, _STREAM = "wrap_generate", "wrap_stream"
 

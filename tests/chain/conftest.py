@@ -37,7 +37,8 @@ def run(coroutine: Any) -> Any:
 
 
 def wrap(model: Any, *middlewares: Any, **options: Any) -> Any:
-    return MiddlewareFactory(preset=None, plugins=False, middleware=list(middlewares), **options).apply_middleware(model)
+    factory = MiddlewareFactory(preset=None, plugins=False, middleware=list(middlewares), **options)
+    return factory.apply_middleware(model)
 
 
 @pytest.fixture

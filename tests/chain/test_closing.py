@@ -296,9 +296,13 @@ def test_a_stream_without_finish_is_interrupted_with_what_was_let_go(layers):
     async def check() -> None:
         seen = []
         stream = wrapped(Cut("hello", cuts=(2,)), Watched("outer"), *layers).stream("hi")
-        with pytest.raises(StreamInterrupted) as caught:
+
+        async def read():
             async for part in stream:
                 seen.append(part.text)
+
+        with pytest.raises(StreamInterrupted) as caught:
+            await read()
         assert caught.value.partial.text == "".join(seen)
         assert caught.value.partial.finish_reason == "error"
 

@@ -142,7 +142,7 @@ async def re_raising(do_generate, params, context):
     try:
         return await do_generate(params)
     except ProviderUnavailable as error:
-        raise error  # noqa: TRY201  # on purpose: the identical exception
+        raise error  # on purpose: the identical exception
 
 
 async def passing_stream(do_stream, params, context):
@@ -318,7 +318,7 @@ SLOW = {
 
 @pytest.mark.parametrize("hook", SLOW)
 def test_a_slow_hook_is_stopped_or_judged(ask, hook):
-    with pytest.raises(MiddlewareTimeout, match="'slow' took longer than timeout_s=0.01") as caught:
+    with pytest.raises(MiddlewareTimeout, match=r"'slow' took longer than timeout_s=0\.01") as caught:
         ask(ScriptedModel(), middleware("slow", **SLOW[hook]), config={"slow": {"timeout_s": 0.01}})
     assert isinstance(caught.value, MiddlewareError)
     assert caught.value.hook.startswith(hook)

@@ -52,7 +52,8 @@ def test_concurrent_calls_share_nothing(mode):
         return params
 
     def on_end(outcome, context):
-        seen.append((context.state(one)["n"], context.shared["n"], outcome.response.metadata.setdefault("n", len(seen))))
+        mark = outcome.response.metadata.setdefault("n", len(seen))
+        seen.append((context.state(one)["n"], context.shared["n"], mark))
 
     one = middleware("one", transform_params=transform, on_end=on_end)
     shared = Response(text="the same object for all")
