@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError, nearest
+from .frozen import own_copy
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -133,15 +134,6 @@ def _given_to(model: BaseModel) -> dict[str, Any]:
     """The fields that were given to a model, as they were given."""
     given = {name: getattr(model, name) for name in model.model_fields_set}
     return {name: _given_to(value) if isinstance(value, _Strict) else value for name, value in given.items()}
-
-
-def own_copy(data: Any) -> Any:
-    """A copy of plain data that changes of the original do not reach; other values are kept as they are."""
-    if isinstance(data, Mapping):
-        return {key: own_copy(value) for key, value in data.items()}
-    if type(data) in (list, tuple, set):
-        return type(data)(own_copy(value) for value in data)
-    return data
 
 
 def entries_of(config: Any, *, file: str | None = None) -> dict[str, dict[str, Any]]:

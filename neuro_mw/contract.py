@@ -62,9 +62,11 @@ class MiddlewareMetadata:
             raise ConfigError("it is no bool", key=f"{self.id}.default_enabled", expected="True or False")
         for field in ("before", "after", "requires"):
             value = getattr(self, field)
-            if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
-                raise ConfigError(f"{field} is {value!r}", key=f"{self.id}.{field}", expected="a tuple of ids")
-            object.__setattr__(self, field, tuple(value))
+            value = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (None,)
+            if not all(isinstance(one, str) for one in value):
+                given = getattr(self, field)
+                raise ConfigError(f"{field} is {given!r}", key=f"{self.id}.{field}", expected="a tuple of ids")
+            object.__setattr__(self, field, value)
 
 
 def check_id(id: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from .frozen import own_copy
+
 
 @dataclass(slots=True)
 class PlanEntry:
@@ -49,7 +51,7 @@ class ChainPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain data."""
-        entries = [{one.name: getattr(entry, one.name) for one in fields(entry)} for entry in self.entries]
+        entries = [{one.name: own_copy(getattr(entry, one.name)) for one in fields(entry)} for entry in self.entries]
         return {"provider": self.provider, "model": self.model, "entries": entries}
 
     def __str__(self) -> str:

@@ -122,16 +122,8 @@ class MiddlewareFactory:
         self, preset: MiddlewarePreset | Mapping[str, Any] | str | Path, replace: bool = False
     ) -> None:
         """Add a preset: a `MiddlewarePreset`, the data of one with its name, or the path of a TOML file."""
-        before = self._presets.get(getattr(preset, "name", ""))
-        added = self._presets.add(preset, replace=replace)
+        self._presets.add(preset, replace=replace)
         self._plans.clear()
-        try:
-            self._presets.entries(added.name)
-        except ConfigError:  # what it extends is not there, or extends it
-            self._presets.discard(added.name)
-            if before is not None:
-                self._presets.add(before)
-            raise
 
     def _accept(self, offer: Offer) -> list[str]:
         """Take in all that a plugin offers, or nothing of it."""
@@ -164,13 +156,8 @@ class MiddlewareFactory:
     # --- which are on --------------------------------------------------------------------------------------------
 
     def _switches(self, options: MiddlewareFactoryOptions, call: Mapping[str, Any]) -> Switches:
-        before = self.registry.ids()
         try:
-            try:
-                return decide(options, self._options, call, self.registry, self._presets, self._given)
-            except BaseException:
-                self.registry.keep_only(before)  # not what was derived on the way
-                raise
+            return decide(options, self._options, call, self.registry, self._presets, self._given)
         except UnknownName as error:  # perhaps a plugin that could not be loaded would have brought it
             if self.plugin_errors:
                 error.reason += f"; these plugins could not be loaded: {[str(one) for one in self.plugin_errors]}"
@@ -197,9 +184,14 @@ class MiddlewareFactory:
         cached = None if key is None else self._plans.get(key)
         if cached is not None and cached[0] == self.registry.version:
             return cached[1], options
-        switches = self._switches(options, call)
-        layers = self.registry.layers({id: switches.entries.get(id, {}) for id in switches.on})
-        check_requirements(layers)
+        before = self.registry.ids()
+        try:
+            switches = self._switches(options, call)
+            layers = self.registry.layers({id: switches.entries.get(id, {}) for id in switches.on})
+            check_requirements(layers)
+        except BaseException:
+            self.registry.keep_only(before)  # not what was derived on the way
+            raise
         off = [Off(one.id, one.priority, one.origin, switches.off.get(one.id, "not switched on"))
                for one in self.registry.registrations() if one.id not in switches.on]  # fmt: skip
         plan = Plan(

@@ -1,4 +1,4 @@
-"""Plain data as a key, and as text that is the same everywhere; a cache of bounded size."""
+"""Plain data as a key, as text that is the same everywhere, as a copy; a cache of bounded size."""
 
 from __future__ import annotations
 
@@ -52,6 +52,15 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | bytes | int | float):
         return value
     return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def own_copy(data: Any) -> Any:
+    """A copy of plain data that changes of the original do not reach; other values are kept as they are."""
+    if isinstance(data, Mapping):
+        return {key: own_copy(value) for key, value in data.items()}
+    if type(data) in (list, tuple, set):
+        return type(data)(own_copy(value) for value in data)
+    return data
 
 
 class Bounded(Generic[K, V]):

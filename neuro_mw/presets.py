@@ -113,18 +113,23 @@ class Presets(Mapping[str, MiddlewarePreset]):
     def _lineage(self, name: str, path: tuple[str, ...]) -> list[MiddlewarePreset]:
         if name in path:
             raise ConfigError(f"presets extend each other in a circle: {' -> '.join((*path, name))}", key="extends")
-        preset = self.require(name, key=f"presets.{path[-1]}.extends" if path else "preset",
-                              file=self._presets[path[-1]].file if path else None)  # fmt: skip
+        child = self._presets[path[-1]] if path else None
+        own_file = child is not None and child.file is not None and Path(child.file).stem == child.name
+        key = "preset" if child is None else "extends" if own_file else f"presets.{child.name}.extends"
+        preset = self.require(name, key=key, file=child.file if child else None)
         lineage = [one for parent in preset.extends for one in self._lineage(parent, (*path, name))]
         return [*lineage, preset]
 
     def infos(self) -> list[PresetInfo]:
         """Every preset at a glance."""
-        return [
-            PresetInfo(name, preset.description,
-                       [id for id, entry in self.entries(name).items() if entry.get("enabled", True)])
-            for name, preset in self._presets.items()
-        ]  # fmt: skip
+        return [PresetInfo(name, preset.description, self._ids(preset)) for name, preset in self._presets.items()]
+
+    def _ids(self, preset: MiddlewarePreset) -> list[str]:
+        try:
+            entries: Mapping[str, Mapping[str, Any]] = self.entries(preset.name)
+        except ConfigError:  # what it extends is not there (yet): using it says so, listing it does not fail
+            entries = preset.middleware
+        return [id for id, entry in entries.items() if entry.get("enabled", True)]
 
 
 def preset_folder() -> Path:

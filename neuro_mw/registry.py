@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .config import deep_merge, entries_of, own_copy
+from .config import deep_merge, entries_of
 from .contract import Middleware, check_id
 from .errors import ConfigError, DuplicateMiddleware, OrderError, RegistrationError, UnknownMiddleware, nearest
+from .frozen import own_copy
 from .order import sort_layers
 from .registration import Registration
 from .stats import MiddlewareExecutionResult, MiddlewareStats, aggregate, clear, last_executions

@@ -197,7 +197,7 @@ class LayerStats:
                 if extra is not None:
                     self._take_extra(extra)
         self.last += records[-_KEPT:]
-        if len(self.last) > 10 * _KEPT:
+        if len(self.last) > 3 * _KEPT:
             self.last = self.newest()
 
     def newest(self) -> list[Record]:

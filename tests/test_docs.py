@@ -241,7 +241,8 @@ FIELDS = {
     "method of a wrapped model": [name for name in vars(neuro_mw.WrappedModel) if not name.startswith("_")],
 }
 # of the registry, but for the factory's own use
-INTERNAL = {"add", "derive", "ids", "lookup", "registrations", "configure", "keep_only", "layers", "version", "would_use"}
+INTERNAL = {"add", "configure", "derive", "ids", "keep_only", "layers", "lookup", "registrations", "version"}
+INTERNAL |= {"would_use"}
 
 
 @pytest.mark.parametrize("what", list(FIELDS))

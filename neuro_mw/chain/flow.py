@@ -13,7 +13,7 @@ from .entry import open_step, transform
 from .lane import NOT_CONTENT, Lane
 from .model_stream import ModelStream
 from .passage import Passage, Root
-from .wrapping import buffered, check_part, close, close_streams, open_wrap_stream, wrapped
+from .wrapping import check_part, close, close_streams, wrapped_parts
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
@@ -32,7 +32,7 @@ class Flow:
         self.source: Any = None
         self.pull: Any = None
         self.wrap: Passage | None = None  # the innermost layer's passage, if it wraps: its hook is the source
-        self.wrap_difference: Difference | None = None
+        self.wrap_difference: Difference | None = None  # what it let go against what it pulled
         self.attempt: ModelStream | None = None  # the source, where it is the model
         self.info: ResponseInfo | None = None  # as it came from the source
         self.parked_at = 0.0  # since when the wrapping hook waits for its turn
@@ -83,16 +83,10 @@ class Flow:
         self.pull = self.source.__anext__
 
     def _open_source(self, params: Params) -> Any:
-        passage = self.wrap
-        if passage is None:
-            self.attempt = ModelStream(self.segment.model, params, self.ctx, self.segment.model_name)
-            return self.attempt.parts
-        layer = passage.layer
-        if layer.hooks.wrap_stream is None:
-            return buffered(passage)
-        if layer.on_error == "skip" or layer.timeout_s is not None:
-            return wrapped(passage, passage.do_stream)
-        return open_wrap_stream(passage, passage.do_stream)
+        if self.wrap is not None:
+            return wrapped_parts(self.wrap)
+        self.attempt = ModelStream(self.segment.model, params, self.ctx, self.segment.model_name)
+        return self.attempt.parts
 
     # --- through -------------------------------------------------------------------------------------------------
 
@@ -172,8 +166,7 @@ class Flow:
             if wrap is not None:
                 check_part(wrap, extra, finish)
             raise StreamError(f"{self.who()} gave {type(extra).__name__} after Finish")
-        if wrap is not None:
-            self.parked_at = clock()
+        self.parked_at = clock()
         if self.attempt is not None:
             self.attempt.finished(finish, self.away_s)
         await self.close_source()
@@ -240,9 +233,8 @@ class Flow:
             self.wrap.inner_s += now - self.parked_at
             self.parked_at = 0.0
 
-    async def end(
-        self, lane: Lane, status: int, response: Response | None, error: BaseException | None = None
-    ) -> None:
+    async def end(self, lane: Lane, status: int, response: Response | None, error: Exception | None = None) -> None:
+        """Book what the flow knows of a lane, and end its passage."""
         passage = lane.passage
         if passage.ended:
             return

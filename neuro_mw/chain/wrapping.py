@@ -67,6 +67,16 @@ async def recover(passage: Passage, error: BaseException, do_generate: Any) -> R
     return response
 
 
+def wrapped_parts(passage: Passage) -> AsyncIterator[Part]:
+    """The parts of a layer that wraps, in a stream; its own iterator where nothing has to stand between."""
+    layer = passage.layer
+    if layer.hooks.wrap_stream is None:
+        return buffered(passage)
+    if layer.on_error == "skip" or layer.timeout_s is not None:
+        return wrapped(passage, passage.do_stream)
+    return open_wrap_stream(passage, passage.do_stream)
+
+
 async def buffered(passage: Passage) -> AsyncIterator[Part]:
     """The parts of a layer that has wrap_generate only, in a stream: the inner stream is collected first."""
     layer = passage.layer
