@@ -99,7 +99,7 @@ def stats_table(
     ids = list(stats) if chain is None else [id for id, one in chain.results.items() if one.applied]
     rare = [(name, count) for name, count in _RARE if any(count(stats[id]) for id in ids if id in stats)]
     table = _table(plain, "middleware", numbers=("runs", *(name for name, _ in rare), "parts", "held back",
-                                                 "avg ms", "p95 ms", "total ms"))  # fmt: skip
+                                                 "avg ms", "p95 ms", "self ms"))  # fmt: skip
     if not plain:
         table.add_column("self time", overflow="fold")
     spent = {id: one.average_execution_time * one.total_executions for id, one in stats.items()}

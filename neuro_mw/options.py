@@ -99,7 +99,7 @@ def refuse_unknown(options: Mapping[str, Any], known: Sequence[str], what: str) 
 def merged_with_call(
     base: MiddlewareFactoryOptions, call: Mapping[str, Any], what: str
 ) -> MiddlewareFactoryOptions:
-    """The options of one model on top of the factory's: its preset replaces, lists add up, configs merge later."""
+    """The factory's options with the call's preset, on_block and driver; the rest is added in `decide`."""
     refuse_unknown(call, PER_MODEL, what)
     check_types(call)
     changes = {name: call[name] for name in ("preset", "on_block", "driver") if name in call}

@@ -58,7 +58,7 @@ class Plan:
         return applied, left_out
 
     def may_guard(self) -> bool:
-        """Whether a guard is on that another provider or model would bring in (rule 13)."""
+        """Whether a guard is on that another provider or model would bring in."""
         return any(layer.is_guard for layer in self.layers)
 
     def bind(self, model: LanguageModel, provider: str) -> Bound:

@@ -223,7 +223,7 @@ class Session:
 
 @dataclass(slots=True)
 class Attempt:
-    """One call of a model, times in seconds. ``committed``: its answer (in a stream: its first delta) was let go."""
+    """One call of a model, times in seconds. ``committed``: its answer (in a stream: its first delta) came."""
 
     provider: str
     model: str

@@ -26,8 +26,9 @@ def explain(
     """Show which middlewares apply to a model, in which order, and why the others do not."""
     if not model:
         raise ConfigError("it is missing", key="--model", expected="a model, such as --provider openai --model gpt-4o")
-    if provider is None:
-        provider, model = split_model(model)
+    named, bare = split_model(model)
+    if provider is None or named == provider:
+        provider, model = named, bare
     if provider is None:
         raise ConfigError("it is missing", key="--provider", expected="a provider, or --model provider/model")
     factory, options = factory_of(config, preset, enable, disable)
