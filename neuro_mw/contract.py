@@ -253,6 +253,12 @@ def hooks_of(middleware: Middleware) -> Hooks:
     return Hooks(**found)
 
 
+def hooks_of_class(cls: type) -> Hooks:
+    """The hooks that a class has, not bound."""
+    own = {name: getattr(cls, name, None) for name in _HOOK_ARGUMENTS}
+    return Hooks(**{name: None if hook is getattr(Middleware, name) else hook for name, hook in own.items()})
+
+
 def refuse_misspelt(cls: type, id: str) -> None:
     """RegistrationError for a method whose name is nearly that of a hook: it would never be called."""
     for name in dir(cls):

@@ -26,6 +26,8 @@ class Off:
     priority: int
     origin: str
     reason: str
+    hooks: Mapping[str, list[str]]
+    config: Mapping[str, Any]
 
 
 class Plan:
@@ -86,7 +88,10 @@ class Plan:
             hooks = {str(mode): layer.hooks_by_mode(mode) for mode in MODES if layer.conditions.allows_mode(mode)}
             entries.append(PlanEntry(layer.id, layer.priority, refusal is None, reason, hooks,
                                      layer.instance.origin, layer.config))  # fmt: skip
-        entries += [PlanEntry(one.id, one.priority, False, one.reason, {}, one.origin, {}) for one in self.off]
+        for one in self.off:  # where they would stand
+            place = sum(entry.priority >= one.priority for entry in entries)
+            entries.insert(place, PlanEntry(one.id, one.priority, False, one.reason, dict(one.hooks), one.origin,
+                                            dict(one.config)))  # fmt: skip
         return ChainPlan(context.provider, context.model, entries)
 
     def stats(self, context: MiddlewareContext) -> MiddlewareChainStats:

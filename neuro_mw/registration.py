@@ -9,10 +9,10 @@ from typing import Any
 
 from .conditions import NO_CONDITIONS, Conditions
 from .config import deep_merge, load_dotted
-from .contract import CONTRACT, Middleware, MiddlewareMetadata, check_class, check_id
+from .contract import CONTRACT, Middleware, MiddlewareMetadata, check_class, check_id, hooks_of_class
 from .errors import ConfigError, RegistrationError
 from .frozen import key_of
-from .layer import Instance, Layer
+from .layer import MODES, Instance, Layer, hook_names
 
 
 class Registration:
@@ -128,6 +128,13 @@ class Registration:
     def metadata_id(self) -> str:
         """The id that the class itself gives."""
         return str(getattr(getattr(self.make, "metadata", None), "id", self.id))
+
+    def hooks(self) -> dict[str, list[str]]:
+        """The names of its hooks by mode, as far as they can be told without building an instance."""
+        for live in self.instances():
+            return {str(mode): names for mode, names in live.names.items()}
+        hooks = hooks_of_class(self.make)
+        return {str(mode): hook_names(hooks, mode) for mode in MODES}
 
     # --- layers --------------------------------------------------------------------------------------------------
 
