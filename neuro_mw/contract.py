@@ -6,10 +6,9 @@ import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from .errors import ConfigError, RegistrationError
+from .errors import ConfigError, RegistrationError, nearest
 from .types import Kind, OnError, Params, Part, Response, Status
 
 if TYPE_CHECKING:
@@ -262,11 +261,12 @@ def hooks_of_class(cls: type) -> Hooks:
 def refuse_misspelt(cls: type, id: str) -> None:
     """RegistrationError for a method whose name is nearly that of a hook: it would never be called."""
     for name in dir(cls):
-        if name.startswith("_") or hasattr(Middleware, name) or not callable(getattr(cls, name)):
+        likely = name.startswith(("w", "t", "on", "no"))  # so that difflib is rarely loaded
+        if not likely or hasattr(Middleware, name) or not callable(getattr(cls, name)):
             continue
-        close = get_close_matches(name, _HOOK_ARGUMENTS, n=1, cutoff=0.9)
+        close = nearest(name, _HOOK_ARGUMENTS, cutoff=0.9)
         if close:
-            raise RegistrationError(f"middleware {id!r}: {name!r} is no hook. Did you mean {close[0]!r}?")
+            raise RegistrationError(f"middleware {id!r}: {name!r} is no hook. Did you mean {close!r}?")
 
 
 def check_class(cls: type[Middleware]) -> None:

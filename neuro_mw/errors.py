@@ -266,7 +266,7 @@ def set_partial(error: BaseException, partial: Response) -> None:
         error.partial = partial  # type: ignore[attr-defined]  # NeuroErrors declare it; others may have it
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known name that comes closest to `name`, or None where nothing is close.
 
     >>> nearest("secuirty", ["default", "security"])
@@ -274,5 +274,5 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """
     import difflib  # only ever needed on the way to an error
 
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return found[0] if found else None

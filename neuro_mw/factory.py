@@ -192,8 +192,9 @@ class MiddlewareFactory:
         except BaseException:
             self.registry.keep_only(before)  # not what was derived on the way
             raise
+        rest = [one for one in self.registry.registrations() if one.id not in switches.on]
         off = [Off(one.id, one.priority, one.origin, switches.off.get(one.id, "not switched on"), one.hooks(),
-                   one.global_config) for one in self.registry.registrations() if one.id not in switches.on]  # fmt: skip
+                   one.global_config) for one in rest]  # fmt: skip
         plan = Plan(
             layers, dict(switches.on), off,
             split_model=self._split_model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from copy import deepcopy
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -56,7 +55,7 @@ class Analytics(Middleware):
         """Make the record of a passage."""
         record = self._record(outcome, context)
         if outcome.response is not None:
-            outcome.response.metadata["analytics"] = deepcopy(record)
+            outcome.response.metadata["analytics"] = _copy(record)
         self._records.append(record)
 
     def _record(self, outcome: Outcome, context: MiddlewareContext) -> dict[str, Any]:
@@ -113,7 +112,7 @@ class Analytics(Middleware):
 
     def records(self) -> list[dict[str, Any]]:
         """Copies of the last ``max_records`` records, oldest first."""
-        return [deepcopy(record) for record in list(self._records)]
+        return [_copy(record) for record in list(self._records)]
 
     def summary(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Calls, tokens and cost of the kept records by provider, by model ("provider/model") and by user."""
@@ -132,6 +131,13 @@ class Analytics(Middleware):
     def clear(self) -> None:
         """Forget all records."""
         self._records.clear()
+
+
+def _copy(record: dict[str, Any]) -> dict[str, Any]:
+    copy = dict(record)
+    if "usage" in copy:
+        copy["usage"] = dict(copy["usage"])
+    return copy
 
 
 def _nothing() -> dict[str, Any]:
