@@ -131,7 +131,7 @@ class Layer:
             if not self.is_guard and self.on_error != "skip":
                 raise
             self.stats.skip()
-            self.log_skipped(error, "conditions", provider, model)
+            self.log_skipped(error, "conditions", provider, model, "runs" if self.is_guard else "was skipped")
             return None if self.is_guard else f"its conditions failed ({type(error).__name__})"
 
     def has_hooks(self) -> bool:
@@ -164,7 +164,9 @@ class Layer:
             names[names.index("wrap_generate")] = "wrap_generate (buffers the stream)"
         return names
 
-    def log_skipped(self, error: BaseException, hook: str, provider: str, model: str) -> None:
+    def log_skipped(
+        self, error: BaseException, hook: str, provider: str, model: str, outcome: str = "was skipped"
+    ) -> None:
         """Say, at most once a minute for each hook, that a failure was skipped. The error's text stays out."""
         now = monotonic()
         if now - self.instance.logged.get(hook, -_LOG_EVERY_S) < _LOG_EVERY_S:
@@ -173,8 +175,8 @@ class Layer:
         frames = extract_tb(error.__traceback__)
         where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
         logger.warning(
-            "middleware '%s' failed in %s (%s%s) for %s/%s and was skipped",
-            self.id, hook, type(error).__name__, where, provider, model,
+            "middleware '%s' failed in %s (%s%s) for %s/%s and %s",
+            self.id, hook, type(error).__name__, where, provider, model, outcome,
         )  # fmt: skip
 
     def log_once(self, what: str, message: str) -> None:

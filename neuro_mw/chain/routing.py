@@ -99,7 +99,8 @@ async def holds(layer: Layer, ctx: MiddlewareContext) -> tuple[bool, str]:
     except Exception as error:
         if layer.is_guard or layer.on_error == "skip":
             layer.stats.skip()
-            layer.log_skipped(error, "conditions.custom", ctx.provider, ctx.model)
+            outcome = "runs" if layer.is_guard else "was skipped"
+            layer.log_skipped(error, "conditions.custom", ctx.provider, ctx.model, outcome)
             ctx._call.failed_conditions.append(layer.id)
             return layer.is_guard, f"its custom condition failed ({type(error).__name__})"
         note(error, f"middleware '{layer.id}' failed in conditions.custom ({ctx.provider}/{ctx.model})")
