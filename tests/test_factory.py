@@ -95,7 +95,7 @@ def test_what_stands_in_enabled_middleware():
 
 
 def test_enabled_middleware_switches_on_what_its_config_left_off():
-    """DESIGN section 4: what stands in `enabled_middleware` is on; only `disabled_middleware` wins over that."""
+    """What stands in `enabled_middleware` is on; only `disabled_middleware` wins over that."""
     off = {"analytics": {"enabled": False, "config": {"max_records": 3}}}
     factory = factory_of(middleware_config=off, enabled_middleware=["analytics"])
     assert chain(factory) == ("analytics",)
@@ -1020,5 +1020,5 @@ def test_explain_is_plain_data_even_with_odd_configs():
 
 
 def test_unknown_middleware_is_in_the_tree():
-    """DESIGN section 4 lists it: what is asked for by an id that is not there."""
+    """What is asked for by an id that is not there."""
     assert issubclass(UnknownMiddleware, NeuroError)

@@ -72,12 +72,12 @@ class Analytics(Middleware):
             "model": model,
             "user_id": context.session.user_id,
             "session_id": context.session.session_id,
+            "parts": outcome.parts,  # 0 where the answer came whole
         }
         if config.collect_timing:
             record["response_time"] = outcome.duration
             if context.mode == "stream":
                 record["time_to_first_part"] = outcome.time_to_first_part
-                record["parts"] = outcome.parts
         if config.collect_token_usage:
             usage, cost = self._spent(outcome, context)
             record["usage"] = {
