@@ -344,8 +344,8 @@ def test_a_slow_on_end_never_reaches_the_caller(ask):
 
 @pytest.mark.parametrize("hook", [{"wrap_generate": passing}, {"wrap_stream": passing_stream}])
 def test_the_inner_calls_time_does_not_count(ask, hook):
-    model = ScriptedModel("hello", cuts=(1,), delay_s=0.03)
-    config = {"in": {"timeout_s": 0.025}}
+    model = ScriptedModel("hello", cuts=(9,), delay_s=0.25)
+    config = {"in": {"timeout_s": 0.2}}
     assert ask(model, middleware("in", **hook), config=config).text == "hello"
 
 

@@ -89,7 +89,7 @@ def test_on_end_after_a_long_inner_call_is_in_time(ask):
         return await do_generate(params)
 
     made = middleware("a", wrap_generate=passing, on_end=lambda outcome, context: None)
-    response = ask(ScriptedModel("a", delay_s=0.05), made, config={"a": {"timeout_s": 0.02}})
+    response = ask(ScriptedModel("a", delay_s=0.25), made, config={"a": {"timeout_s": 0.2}})
     assert response.receipt.layers["a"]["failures_skipped"] == 0
 
 
