@@ -209,6 +209,9 @@ class ProviderError(NeuroError):
 
     ``status`` is the HTTP status where there was one, ``retry_after`` seconds, ``retryable`` whether the same request
     may succeed later.
+
+    >>> ProviderError("down", provider="openai", model="gpt-4o", status=503, retryable=True).retryable
+    True
     """
 
     def __init__(

@@ -145,6 +145,13 @@ class Stream:
 
     Leaving the ``async with`` closes every layer and the provider's stream, in the same task. Raises StreamError when
     it is iterated again after its end.
+
+    >>> import asyncio, neuro_mw
+    >>> async def main(model):
+    ...     async with model.stream("hello there") as stream:
+    ...         return [text async for text in stream.text()]
+    >>> asyncio.run(main(neuro_mw.MiddlewareFactory().apply_middleware("echo/echo")))
+    ['hello', ' there']
     """
 
     __slots__ = ("_delivered", "_next", "_parts")

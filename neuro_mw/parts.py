@@ -134,6 +134,10 @@ async def collect(parts: AsyncIterable[Part] | Iterable[Part]) -> Response:
     """The whole answer of a stream of parts, or of parts at hand.
 
     Raises StreamInterrupted, with the answer so far as ``partial``, where the stream ends without Finish.
+
+    >>> import asyncio
+    >>> asyncio.run(collect([TextDelta("he"), TextDelta("llo"), Finish("stop")])).text
+    'hello'
     """
     collector = Collector()
     if isinstance(parts, AsyncIterable):

@@ -30,6 +30,11 @@ class Receipt:
     ``request_id``, ``chain`` (a fingerprint of the chain's ids, versions and configs) and ``layers``: for each layer
     its status ("completed", "short_circuited", "blocked", "failed", "cancelled", "skipped"), the reason where it was
     skipped, ``changed_request``, ``changed_answer``, ``self_time`` (ms), ``failures_skipped`` and how often it ran.
+
+    >>> import neuro_mw
+    >>> response = neuro_mw.MiddlewareFactory().apply_middleware("echo/echo").generate_sync("hello")
+    >>> response.receipt.layers["analytics"]["status"]
+    'completed'
     """
 
     __slots__ = ("_chain", "_detours", "_executions", "_failed", "_layers", "_left_out", "_mode", "_request_id")

@@ -78,7 +78,11 @@ class ToolCall:
 
 @dataclass(slots=True)
 class Block:
-    """A decision to refuse: who, why, and in which category. Never what was matched."""
+    """A decision to refuse: who, why, and in which category. Never what was matched.
+
+    >>> Block("guardrails", "contains a secret", category="secrets").category
+    'secrets'
+    """
 
     middleware: str
     reason: str
@@ -92,6 +96,9 @@ class Response:
 
     ``metadata`` is what middlewares attach, keyed by middleware id; ``provider_fields`` is what the provider sent
     beyond the fields here; ``receipt`` says what each layer did.
+
+    >>> Response(text="hi", usage=Usage(3, 1)).usage.total_tokens
+    4
     """
 
     text: str = ""
@@ -214,7 +221,11 @@ Part = Union[TextDelta, ReasoningDelta, ToolCallDelta, ResponseInfo, ProviderDel
 
 @dataclass(slots=True)
 class Session:
-    """On whose behalf a call is made."""
+    """On whose behalf a call is made. Where a session is asked for, a dict will do, too.
+
+    >>> Session(user_id="u1", extra={"tier": "pro"}).user_id
+    'u1'
+    """
 
     session_id: str | None = None
     user_id: str | None = None
