@@ -133,12 +133,6 @@ class Passage(Stopwatch):
             self.inside_failed = False
         self.left(started, now)
 
-    def came(self, seen: Signature) -> None:
-        """An answer came from inside."""
-        self.seen = seen
-        if self.inside_failed:
-            self.inside_failed = False
-
     def raised(self, error: BaseException) -> None:
         """An error came from inside."""
         self.inside_failed = True
@@ -201,7 +195,7 @@ class Passage(Stopwatch):
     def blame(self, error: BaseException, hook: str) -> None:
         """Add the note that names middleware, hook and model, unless it is there already."""
         culprit = f"middleware '{self.layer.id}' failed in "
-        if not any(note.startswith(culprit) for note in getattr(error, "__notes__", ())):
+        if not any(known.startswith(culprit) for known in getattr(error, "__notes__", ())):
             note(error, f"{culprit}{hook} ({self.ctx.provider}/{self.ctx.model})")
 
     def wrong_type(self, hook: str, got: Any, wanted: str) -> MiddlewareError:
@@ -230,7 +224,6 @@ class Passage(Stopwatch):
         if self.seen is not None and not unchanged(response, self.seen):
             self.changed |= CHANGED_ANSWER
             self.special |= MARKED
-            self.special |= MARKED
 
     def status_after(self, error: BaseException) -> int:
         """How a passage that this error left ended."""
@@ -248,7 +241,7 @@ class Passage(Stopwatch):
             if hook is not None:
                 outcome = Outcome(STATUS_NAMES[status], response, error, self._total_s(), None, self.parts)  # type: ignore[arg-type]
                 if self.first_s:
-                    outcome.time_to_first_part = (self.first_s - self.started)
+                    outcome.time_to_first_part = self.first_s - self.started
                 await self._run_on_end(hook, outcome)
         finally:
             self.close(clock(), status, error)
@@ -275,7 +268,6 @@ class Passage(Stopwatch):
 
     def close(self, now: float, status: int, error: BaseException | None = None) -> None:
         """Keep the record of this passage."""
-        self.special |= MARKED
         error_name = None if error is None else type(error).__name__
         extra = Extra(status, self.parts, self.held, self.skipped, self.changed, error_name,
                       None if self.laps is None else tuple(self.laps))  # fmt: skip

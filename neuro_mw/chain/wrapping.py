@@ -112,7 +112,7 @@ async def _generate_from_stream(passage: Passage, params: Params | None = None) 
     async for part in passage.do_stream(params):
         collector.add(part)
     response = collector.response()
-    passage.came(signature(response))
+    passage.seen, passage.inside_failed = signature(response), False
     return response
 
 
