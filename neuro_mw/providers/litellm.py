@@ -1,7 +1,7 @@
 """Every provider that litellm knows, behind the one interface.
 
 litellm is loaded at the first call, with its downloads, banners, retries and callbacks off. What it answers and raises
-is translated in `_litellm_translate`, `_litellm_chunks` and `_litellm_errors`, and nowhere else. The switches are
+is translated in `_chat_answers`, `_chat_chunks` and `_litellm_errors`, and nowhere else. The switches are
 litellm's own and hold for the whole process.
 """
 
@@ -23,9 +23,9 @@ from neuro_mw.errors import AuthenticationFailed, StreamInterrupted
 from neuro_mw.types import Finish, Params, Part, ProviderDelta, Response
 
 from . import base_url, missing_key, provider_info
-from ._litellm_chunks import ChunkTranslator
+from ._chat_chunks import ChunkTranslator
 from ._litellm_errors import translate_error
-from ._litellm_translate import response_of
+from ._chat_answers import response_of
 
 _loading = threading.Lock()
 _loaded: Any = None

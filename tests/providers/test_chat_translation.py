@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuro_mw.parts import collect
-from neuro_mw.providers._litellm_chunks import ChunkTranslator
-from neuro_mw.providers._litellm_translate import reason_of, response_of, usage_of
+from neuro_mw.providers._chat_chunks import ChunkTranslator
+from neuro_mw.providers._chat_answers import reason_of, response_of, usage_of
 from neuro_mw.types import Finish, Part, ProviderDelta, Response, ToolCall, Usage
 
 

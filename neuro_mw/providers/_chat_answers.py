@@ -1,4 +1,7 @@
-"""What litellm answers in the words of `neuro_mw.types`; whole answers here, chunks in `_litellm_chunks`."""
+"""Answers of the chat-completions API in the words of `neuro_mw.types`; whole answers here, chunks in `_chat_chunks`.
+
+litellm speaks this dialect too, so both drivers translate here.
+"""
 
 from __future__ import annotations
 

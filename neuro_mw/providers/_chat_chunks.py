@@ -1,4 +1,4 @@
-"""litellm's chunks as parts: what they collect to is what `_litellm_translate` makes of the whole answer."""
+"""Chunks of the chat-completions API as parts: what they collect to is what `_chat_answers` makes of the whole answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neuro_mw.types import (
     Usage,
 )
 
-from ._litellm_translate import CHOICE, MESSAGE, TOP, call_of, plain, reason_of, rest_of, texts_of, usage_of
+from ._chat_answers import CHOICE, MESSAGE, TOP, call_of, plain, reason_of, rest_of, texts_of, usage_of
 
 # strings that name rather than continue: in a delta the later one stands
 _NAMES = frozenset({"id", "type", "role", "name", "format", "signature", "status", "model", "native_finish_reason"})
