@@ -19,6 +19,7 @@ from neuro_mw.testing import ScriptedModel
 
 from .chain.conftest import MODES, call, run
 
+LISTED = (8 * 2.5 + 2 * 1.25 + 5 * 10) / 1e6  # ANSWER at the list's price of gpt-4o, two tokens out of the cache
 ANSWER = Response(text="hello there", usage=Usage(10, 5, 2, 1, 3))
 PRICES = {"openai/gpt-4o": {"input": 2.5, "output": 10}}
 KEYS = {"request_id", "timestamp", "response_time", "usage", "cost_usd", "provider", "model", "user_id", "session_id"}
@@ -166,14 +167,25 @@ def test_what_is_not_collected_is_not_there(mode):
 @pytest.mark.parametrize(
     ("prices", "wanted"),
     [
-        ({}, None), ({"gpt-4": {"input": 1, "output": 1}}, None),
+        ({}, LISTED), ({"gpt-4": {"input": 1, "output": 1}}, LISTED),
         ({"gpt-4o": {"input": 1, "output": 2}}, 20 / 1e6), ({"openai/gpt-4o": {"input": 1, "output": 2}}, 20 / 1e6),
         ({"gpt-4o": {"input": 9, "output": 9}, "openai/gpt-4o": {"input": 1, "output": 2}}, 20 / 1e6),
         ({"gpt-4o": {"input": 0, "output": 0}}, 0.0),
+        ({"gpt-4o": {"input": 1, "output": 2, "cache_read": 0.1}}, (8 + 2 * 0.1 + 5 * 2) / 1e6),
+        ({"gpt-4o": {"input": 1, "output": 2, "cache_write": 3}}, (9 + 3 + 5 * 2) / 1e6),
+        ({"anthropic/gpt-4o": {"input": 1, "output": 2}}, LISTED),
     ],
 )  # fmt: skip
 def test_prices(prices, wanted):
-    assert Kit(prices=prices).record("generate")["cost_usd"] == (None if wanted is None else pytest.approx(wanted))
+    assert Kit(prices=prices).record("generate")["cost_usd"] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("provider", "model_id"), [("openai", "gpt-4o-of-mine"), ("anthropic", "gpt-4o"), ("x", "y")])
+def test_a_model_that_is_not_listed_has_no_cost(mode, provider, model_id):
+    model = ScriptedModel(ANSWER, provider=provider, model_id=model_id)
+    assert Kit(model=model).record(mode)["cost_usd"] is None
+    assert Kit(model=model, prices={model_id: {"input": 1, "output": 0}}).record(mode)["cost_usd"] == 10 / 1e6
 
 
 def test_without_usage_the_cost_is_unknown_not_zero():
@@ -188,7 +200,9 @@ def test_without_usage_the_cost_is_unknown_not_zero():
     "options",
     [{"max_records": -1}, {"max_records": "many"}, {"prices": {"m": {"input": 1}}},
         {"prices": {"m": {"input": -1, "output": 1}}},
-     {"prices": {"m": {"input": 1, "output": 1, "cached": 1}}}, {"prices": ["m"]}, {"price": {}}, {"prices": {"m": 5}}],
+     {"prices": {"m": {"input": 1, "output": 1, "cached": 1}}},
+     {"prices": {"m": {"input": 1, "output": 1, "cache_read": -1}}},
+     {"prices": ["m"]}, {"price": {}}, {"prices": {"m": 5}}],
     ids=repr,
 )  # fmt: skip
 def test_wrong_options(options):
@@ -253,7 +267,7 @@ def test_the_summary():
     one, two = (kit.model.with_context(session={"user_id": user}) for user in ("u1", "u2"))
     for mode in MODES:
         run(call(one, mode))
-        run(call(one, mode, model="gpt-4o-mini"))
+        run(call(one, mode, model="mine"))
     run(two.generate("x"))
     run(kit.model.generate("x"))
     summary = kit.analytics.summary()
@@ -262,7 +276,7 @@ def test_the_summary():
     assert summary["provider"]["openai"]["input_tokens"] == 60
     assert {name: one["calls"] for name, one in summary["model"].items()} == {
         "openai/gpt-4o": 4,
-        "openai/gpt-4o-mini": 2,
+        "openai/mine": 2,
     }
     assert {name: one["calls"] for name, one in summary["user"].items()} == {"u1": 4, "u2": 1}
     assert summary["user"]["u1"]["cost_usd"] == pytest.approx(2 * 15 / 1e6)

@@ -7,14 +7,16 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from neuro_mw import Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Usage
+from neuro_mw import Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Usage, pricing
 
 
 class Price(BaseModel):
-    """US dollars for one million tokens."""
+    """US dollars for one million tokens; tokens from and to the provider's cache cost as input where not set."""
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
+    cache_read: float | None = Field(default=None, ge=0)
+    cache_write: float | None = Field(default=None, ge=0)
 
 
 class Analytics(Middleware):
@@ -44,12 +46,13 @@ class Analytics(Middleware):
         collect_token_usage: bool = True
         collect_timing: bool = True
         prices: dict[str, Price] = Field(default_factory=dict)
-        """Prices by "provider/model" or by model; a model without a price has cost None, not 0."""
+        """Prices by "provider/model" or by model, before those of `neuro_mw.pricing`; without any, cost is None."""
         max_records: int = Field(default=1000, ge=0)
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         super().__init__(config, **options)
         self._records: deque[dict[str, Any]] = deque(maxlen=self.config.max_records)
+        self._prices = {name: pricing.Price(**dict(price)) for name, price in self.config.prices.items()}
 
     def on_end(self, outcome: Outcome, context: MiddlewareContext) -> None:
         """Make the record of a passage."""
@@ -99,13 +102,8 @@ class Analytics(Middleware):
         known = True
         for attempt in context.attempts:
             usage = usage + attempt.usage
-            prices = self.config.prices
-            price = prices.get(f"{attempt.provider}/{attempt.model}") or prices.get(attempt.model)
-            tokens_in, tokens_out = attempt.usage.input_tokens, attempt.usage.output_tokens
-            if price is None or tokens_in is None or tokens_out is None:
-                known = False
-            else:
-                cost += (tokens_in * price.input + tokens_out * price.output) / 1e6
+            paid = pricing.cost_of(attempt.usage, attempt.provider, attempt.model, self._prices)
+            known, cost = known and paid is not None, cost + (paid or 0.0)
         return usage, cost if known else None
 
     # --- reading -------------------------------------------------------------------------------------------------
