@@ -178,6 +178,39 @@ def plugins_table(plugins: Iterable[PluginInfo], *, plain: bool = False) -> Tabl
     return table
 
 
+def providers_table(rows: Iterable[Mapping[str, Any]], *, plain: bool = False) -> Table:
+    """Providers, given as mappings with provider, driver, key and, by variable, whether it is set."""
+    table = _table(plain, "provider", "driver", "key", "key variables", "base URL variables")
+    for row in rows:
+        missing = row["key"] == "missing"
+        keys = {**row["key_variables"], **row["optional_key_variables"]}
+        table.add_row(
+            Text(row["provider"], style="bold"), Text(row["driver"], style="cyan"),
+            Text(row["key"], style="yellow" if missing else "green" if row["key"] == "set" else "dim"),
+            _variables(keys), _variables(row["base_url_variables"]),
+        )  # fmt: skip
+    return table
+
+
+def models_table(rows: Iterable[Mapping[str, Any]], *, plain: bool = False) -> Table:
+    """Models of a provider; prices in US dollars for one million tokens, "-" where the list has none."""
+    numbers = ("input $", "output $", "cache read $", "cache write $", "context", "answer")
+    table = _table(plain, "model", numbers=numbers)
+    for row in rows:
+        more = "+" if row["tiers"] else ""  # longer prompts pay another price
+        prices = [row[name] for name in ("input", "output", "cache_read", "cache_write")]
+        table.add_row(
+            Text(row["model"], style="bold"),
+            *(Text("-" if price is None else f"{price:g}{more}") for price in prices),
+            *(Text(str(row[name] or "-")) for name in ("max_input_tokens", "max_output_tokens")),
+        )
+    return table
+
+
+def _variables(found: Mapping[str, bool]) -> Text:
+    return Text(", ".join(f"{name} (set)" if there else name for name, there in found.items()) or "-")
+
+
 def _table(plain: bool, *names: str, numbers: Sequence[str] = (), title: str | None = None) -> Table:
     style = None if plain else box.SIMPLE_HEAD
     table = _Sheet(box=style, title=title, title_justify="left", title_style="dim", header_style="bold", pad_edge=False)

@@ -16,6 +16,7 @@ from .demo import demo
 from .explain import explain
 from .failure import OK, report, warnings_as_lines
 from .listing import list_middleware, list_plugins, list_presets
+from .models import models
 from .options import Debug
 from .output import OutputError, discard, write
 from .run import run
@@ -33,6 +34,7 @@ app.command("list")(list_middleware)
 app.command("presets")(list_presets)
 app.command("explain")(explain)
 app.command("plugins")(list_plugins)
+app.command("models")(models)
 
 
 def _version(wanted: bool) -> None:
