@@ -6,18 +6,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .anthropic_wire import AnthropicReply
     from .openai_wire import Reply
     from .scripted import ScriptedModel, cut
+    from .stub_anthropic import StubAnthropic
     from .stub_openai import StubOpenAI
 
 _WHERE = {
+    "AnthropicReply": ".anthropic_wire",
     "Reply": ".openai_wire",
     "ScriptedModel": ".scripted",
     "cut": ".scripted",
+    "StubAnthropic": ".stub_anthropic",
     "StubOpenAI": ".stub_openai",
 }
 
-__all__ = ["Reply", "ScriptedModel", "StubOpenAI", "cut"]
+__all__ = ["AnthropicReply", "Reply", "ScriptedModel", "StubAnthropic", "StubOpenAI", "cut"]
 
 
 def __getattr__(name: str) -> Any:

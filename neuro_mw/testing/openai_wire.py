@@ -2,56 +2,35 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
+
+from .stub_reply import AUTO, StubReply
+from .wire_text import asked_words, words
 
 CREATED = 1_700_000_000  # fixed, so that answers can be compared
-AUTO: Literal["auto"] = "auto"
 
 
 @dataclass(slots=True, kw_only=True)
-class Reply:
-    """What the stub answers to one request.
+class Reply(StubReply):
+    """What :class:`~neuro_mw.testing.StubOpenAI` answers to one request.
 
-    ``text`` is the answer; ``chunks`` says how a stream cuts it (else word by word). ``reasoning`` is a text or its
-    pieces. ``tool_calls`` are dicts with ``id``, ``name``, ``arguments``; a stream cuts the arguments every
-    ``argument_chars`` characters. ``usage`` is sent as given ("auto" counts words, None sends none). ``finish_reason``
-    None ends a stream without one. ``fields`` are further keys of the answer and of each chunk
+    The fields of :class:`~neuro_mw.testing.stub_reply.StubReply` say what every stub can do. Those of this dialect:
+    ``reasoning`` is a text or its pieces. ``tool_calls`` are dicts with ``id``, ``name``, ``arguments`` (a string).
+    ``finish_reason`` None ends a stream without one. ``fields`` are keys of the answer and of each chunk
     (``system_fingerprint``), ``message_fields`` of the message, or of the first delta (``refusal``), ``logprobs`` of
     the choice.
 
-    A ``status`` other than 200 answers with ``error`` (an object, or the message). ``error_after`` sends ``error`` as
-    an event after so many chunks, ``cut_after`` cuts the connection there. ``raw`` is a whole body, or its pieces;
-    ``split_bytes`` cuts whatever is sent into pieces of so many bytes. Delays are in seconds.
+    >>> Reply(text="hello", cut_after=2, headers={"Retry-After": "7"}).reason
+    'stop'
     """
 
-    text: str | None = None
-    chunks: Sequence[str] | None = None
     reasoning: str | Sequence[str] | None = None
     tool_calls: Sequence[Mapping[str, str]] = ()
-    argument_chars: int = 8
-    usage: Mapping[str, Any] | Literal["auto"] | None = AUTO
     finish_reason: str | None = AUTO
-    fields: Mapping[str, Any] = field(default_factory=dict)
     message_fields: Mapping[str, Any] = field(default_factory=dict)
     logprobs: Mapping[str, Any] | None = None
-    model: str | None = None
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    error: Mapping[str, Any] | str | None = None
-    error_after: int | None = None
-    delay_s: float = 0.0
-    chunk_delay_s: float = 0.0
-    cut_after: int | None = None
-    raw: bytes | Sequence[bytes] | None = None
-    split_bytes: int | None = None
-
-    @property
-    def content(self) -> str | None:
-        """The whole text."""
-        return "".join(self.chunks) if self.chunks is not None else self.text
 
     @property
     def reason(self) -> str | None:
@@ -70,8 +49,7 @@ def error_of(reply: Reply) -> dict[str, Any]:
 def _usage(reply: Reply, body: dict[str, Any]) -> dict[str, Any] | None:
     if reply.usage != AUTO:
         return dict(reply.usage) if reply.usage is not None else None
-    asked = sum(len(text_of(message.get("content")).split()) for message in body.get("messages") or ())
-    said = len((reply.content or "").split())
+    asked, said = asked_words(body), len((reply.content or "").split())
     return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
 
 
@@ -131,21 +109,3 @@ def _choices(reply: Reply) -> Iterator[dict[str, Any]]:
             yield of({"tool_calls": [piece]})
     if reply.reason is not None:
         yield of({}, reply.reason)
-
-
-def words(text: str) -> list[str]:
-    """The text cut before each word; joined, the pieces are the text."""
-    return re.findall(r"\s*\S+|\s+", text)
-
-
-def text_of(content: Any) -> str:
-    """The text of a message's content, which is a string or a list of content parts."""
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text") or "" for part in content or () if isinstance(part, dict))
-
-
-def last_user_text(body: Any) -> str:
-    """The text of the last user message of a request."""
-    messages = body.get("messages") or [] if isinstance(body, dict) else []
-    return next((text_of(m.get("content")) for m in reversed(messages) if m.get("role") == "user"), "")

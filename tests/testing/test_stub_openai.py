@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -200,21 +198,8 @@ def test_not_json_and_models() -> None:
         assert stub.requests[0].body is None
 
 
-def test_port_that_is_taken() -> None:
-    with StubOpenAI() as stub, pytest.raises(OSError, match="address"):
-        StubOpenAI(stub.port).__enter__()
-
-
 def test_exports() -> None:
     assert isinstance(Reply(text="x"), testing.Reply)
     assert set(testing.__all__) <= set(dir(testing))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = testing.nothing
-
-
-def test_runs_as_a_module() -> None:
-    command = [sys.executable, "-m", "neuro_mw.testing.stub_openai", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
-        process.terminate()
