@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import os
 import threading
 from collections.abc import Coroutine
@@ -23,6 +25,17 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
+
+
+def _stop() -> None:
+    """At the end of the process: let the generators that are open close, so that connections are closed properly."""
+    if _loop is None or _loop.is_closed():
+        return
+    with contextlib.suppress(Exception):  # nothing that fails now is of interest to anybody
+        asyncio.run_coroutine_threadsafe(_loop.shutdown_asyncgens(), _loop).result(timeout=1)
+
+
+atexit.register(_stop)
 
 
 def loop() -> asyncio.AbstractEventLoop:

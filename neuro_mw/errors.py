@@ -208,7 +208,7 @@ class ProviderError(NeuroError):
     """A provider's failure, alike for every driver.
 
     ``status`` is the HTTP status where there was one, ``retry_after`` seconds, ``retryable`` whether the same request
-    may succeed later.
+    may succeed later, ``request_id`` the provider's own id of the request, where it gave one.
 
     >>> ProviderError("down", provider="openai", model="gpt-4o", status=503, retryable=True).retryable
     True
@@ -223,9 +223,10 @@ class ProviderError(NeuroError):
         status: int | None = None,
         retryable: bool = False,
         retry_after: float | None = None,
+        request_id: str | None = None,
     ) -> None:
         self.provider, self.model, self.status = provider, model, status
-        self.retryable, self.retry_after = retryable, retry_after
+        self.retryable, self.retry_after, self.request_id = retryable, retry_after, request_id
         super().__init__(message)
 
 

@@ -22,6 +22,8 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"
 Mode = Literal["generate", "stream"]
 Kind = Literal["observer", "guard", "transform", "control"]
 OnError = Literal["raise", "skip"]
+# Provider fields that say how an answer goes back: signed reasoning, and the order of Anthropic's blocks.
+_WANTED_BACK = ("thinking_blocks", "reasoning_details", "content_order")
 Status = Literal["completed", "short_circuited", "blocked", "failed", "cancelled"]
 
 
@@ -75,6 +77,16 @@ class ToolCall:
     name: str
     arguments: str
 
+    def to_dict(self, fields: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The call as it stands in a message; `fields` are the provider's own, among them another ``type``.
+
+        >>> ToolCall("c1", "look", "{}").to_dict()
+        {'id': 'c1', 'type': 'function', 'function': {'name': 'look', 'arguments': '{}'}}
+        """
+        kind = (fields or {}).get("type", "function")
+        said = {"name": self.name, "input" if kind == "custom" else "arguments": self.arguments}
+        return {"id": self.id, **(fields or {}), "type": kind, kind: said}
+
 
 @dataclass(slots=True)
 class Block:
@@ -119,6 +131,24 @@ class Response:
         """Raise :class:`RequestBlocked` if a middleware refused; else do nothing."""
         if self.blocked is not None:
             raise RequestBlocked(self)
+
+    def to_message(self) -> dict[str, Any]:
+        """The answer as a message for the next turn; ``provider_fields`` where the provider wants some of them back.
+
+        >>> Response(text="hi").to_message()
+        {'role': 'assistant', 'content': 'hi'}
+        """
+        message: dict[str, Any] = {"role": "assistant", "content": self.text}
+        wanted = any(self.provider_fields.get(name) for name in _WANTED_BACK)
+        if self.tool_calls:
+            more = self.provider_fields.get("tool_call_fields", {})
+            message["content"] = self.text or None
+            message["tool_calls"] = [call.to_dict(more.get(str(n))) for n, call in enumerate(self.tool_calls)]
+        if self.reasoning and (wanted or self.tool_calls):
+            message["reasoning_content"] = self.reasoning
+        if wanted:
+            message["provider_fields"] = dict(self.provider_fields)
+        return message
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as plain data, without the receipt (which has its own ``to_dict``).

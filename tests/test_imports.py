@@ -16,7 +16,7 @@ import neuro_mw
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "neuro_mw"
 FILES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("litellm", "rich", "pluggy", "aiohttp", "re2", "pydantic", "orjson", "ahocorasick_rs", "typer")
+HEAVY = ("litellm", "rich", "pluggy", "aiohttp", "re2", "pydantic", "orjson", "ahocorasick_rs", "typer", "tiktoken")
 
 
 def loaded_by(code: str) -> set[str]:

@@ -235,3 +235,25 @@ def test_what_is_a_language_model():
     assert isinstance(ScriptedModel(), LanguageModel)
     assert isinstance(EchoModel(), LanguageModel)
     assert not isinstance(object(), LanguageModel)
+
+
+def test_an_answer_as_a_message() -> None:
+    assert Response(text="hi", reasoning="hm").to_message() == {"role": "assistant", "content": "hi"}
+    calls = [ToolCall("a", "f", "{}"), ToolCall("b", "sql", "select")]
+    found = Response(reasoning="hm", tool_calls=calls, provider_fields={"tool_call_fields": {"1": {"type": "custom"}}})
+    assert found.to_message() == {
+        "role": "assistant",
+        "content": None,
+        "reasoning_content": "hm",
+        "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+            {"id": "b", "type": "custom", "custom": {"name": "sql", "input": "select"}},
+        ],
+    }
+
+
+def test_signed_reasoning_goes_into_the_message() -> None:
+    fields = {"thinking_blocks": [{"type": "thinking", "signature": "s", "length": 2, "digest": "d"}], "id": 1}
+    found = Response(text="a", reasoning="hm", provider_fields=fields).to_message()
+    assert (found["reasoning_content"], found["provider_fields"]) == ("hm", fields)
+    assert found["provider_fields"] is not fields

@@ -15,6 +15,8 @@ from neuro_mw.types import (
     Usage,
 )
 
+from ._thinking import SIGNED, sealed
+
 TOP = frozenset({"id", "created", "model", "object", "choices", "usage"})
 CHOICE = frozenset({"index", "delta", "message", "finish_reason"})
 MESSAGE = frozenset({"role", "content", "tool_calls", "function_call", "reasoning_content", "reasoning"})
@@ -54,6 +56,8 @@ _REASONS: dict[str, FinishReason] = {
     "network_error": "error",
 }
 
+_OPENAI_REASONS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
+
 
 def plain(value: Any) -> dict[str, Any]:
     """A pydantic object of litellm or the SDK as a dict, without what is None."""
@@ -79,6 +83,8 @@ def response_of(answer: Any) -> Response:
         fields["usage"] = usage_rest
     if len(choices) > 1:
         fields["choices"] = choices[1:]
+    fields |= native_reason(choice.get("finish_reason"), fields)
+    fields |= {name: [sealed(block) for block in fields[name]] for name in SIGNED if fields.get(name)}
     text, reasoning = texts_of(message, fields)
     return Response(
         text=text,
@@ -94,12 +100,36 @@ def response_of(answer: Any) -> Response:
 
 
 def texts_of(message: dict[str, Any], fields: dict[str, Any]) -> tuple[str, str]:
+    """Text and reasoning of a message or a delta; what is neither goes into `fields`."""
     text, reasoning = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
-    if text is not None and not isinstance(text, str):
+    if isinstance(text, list):  # Mistral's reasoning models
+        text, thought, rest = _texts_in(text)
+        reasoning = reasoning or thought
+        if rest:
+            fields["content"] = rest
+    elif text is not None and not isinstance(text, str):
         fields["content"] = text  # a shape this vocabulary has no word for
     if reasoning is not None and not isinstance(reasoning, str):
         fields["reasoning"] = reasoning
     return text if isinstance(text, str) else "", reasoning if isinstance(reasoning, str) else ""
+
+
+def _texts_in(content: list[Any]) -> tuple[str, str, list[Any]]:
+    """The text and the reasoning in a list of content parts, and the other parts."""
+    text, thought, rest = "", "", []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        said = part.get(kind) if kind in ("text", "thinking") else None
+        if kind == "thinking" and isinstance(said, list):
+            said, _, more = _texts_in(said)
+            rest += more
+        if not isinstance(said, str):
+            rest.append(part)
+        elif kind == "text":
+            text += said
+        else:
+            thought += said
+    return text, thought, rest
 
 
 def _calls(message: dict[str, Any]) -> list[tuple[int, ToolCall, dict[str, Any]]]:
@@ -123,12 +153,25 @@ def call_of(call: dict[str, Any]) -> tuple[str | None, str | None, str, dict[str
 
 
 def rest_of(data: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    rest = {name: value for name, value in data.items() if name not in known and value is not None}
+    rest = {name: _without_nulls(value) for name, value in data.items() if name not in known and value is not None}
     nested = rest.pop("provider_specific_fields", None)  # where litellm puts what it has no field for
     for name, value in nested.items() if isinstance(nested, Mapping) else ():
         if value is not None and name not in known:
             rest.setdefault(name, value)
     return rest
+
+
+def _without_nulls(value: Any) -> Any:
+    """Null in an object is the same as nothing: litellm drops it, so both drivers do, at any depth."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(one) for name, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
+
+
+def native_reason(given: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The provider's own word for the end of an answer as a provider field, where OpenAI has no such word."""
+    unusual = given is not None and given not in _OPENAI_REASONS and fields.get("native_finish_reason") is None
+    return {"native_finish_reason": given} if unusual else {}
 
 
 def reason_of(given: str | None, native: str | None, has_calls: bool) -> FinishReason:

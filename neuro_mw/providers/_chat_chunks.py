@@ -1,8 +1,8 @@
-"""Chunks of the chat-completions API as parts: what they collect to is what `_chat_answers` makes of the whole answer."""
+"""Chunks of the chat-completions API as parts: they collect to what `_chat_answers` makes of the whole answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from neuro_mw.types import (
@@ -16,15 +16,21 @@ from neuro_mw.types import (
     Usage,
 )
 
-from ._chat_answers import CHOICE, MESSAGE, TOP, call_of, plain, reason_of, rest_of, texts_of, usage_of
+from ._chat_answers import CHOICE, MESSAGE, TOP, call_of, native_reason, plain, reason_of, rest_of, texts_of, usage_of
+from ._errors import ErrorEvent, error_of
+from ._thinking import SIGNED, sealed
 
 # strings that name rather than continue: in a delta the later one stands
 _NAMES = frozenset({"id", "type", "role", "name", "format", "signature", "status", "model", "native_finish_reason"})
-_OPENAI_REASONS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
+_SILENT = frozenset({"role", "content", "reasoning_content"})
 
 
 class ChunkTranslator:
-    """The chunks of one stream in, parts out; `reason` is why it ended in the provider's word, None until it says."""
+    """The chunks of one stream in, parts out; `reason` is why it ended in the provider's word, None until it says.
+
+    Most chunks repeat all but their text from the one before. What a chunk said round its text is kept, and the next
+    one that says the same is nothing but its text: that comparison is a tenth of the price of reading it.
+    """
 
     def __init__(self, model: str | None = None) -> None:
         self._model = model
@@ -34,11 +40,36 @@ class ChunkTranslator:
         self._ids: list[str | None] = []
         self.reason: str | None = None
         self._usage: dict[str, Any] = {}
-        self._thinking: list[dict[str, Any]] = []
+        self._signed: dict[str, list[dict[str, Any]]] = {}
+        # a chunk without its choices, a choice without its delta, a delta without its text: nothing new in them
+        self._quiet: tuple[Any, Any, Any] = (None, None, None)
 
-    def feed(self, chunk: Any) -> Iterator[Part]:
-        """The parts of one chunk."""
-        data = plain(chunk)
+    def feed(self, chunk: Any) -> Sequence[Part]:
+        """The parts of one chunk, which is changed if it is a dict."""
+        if type(chunk) is not dict:
+            return list(self._chunk(plain(chunk)))
+        chunk.pop("obfuscation", None)  # OpenAI's padding against the guessing of texts by their lengths
+        choices = chunk.pop("choices", None)
+        if not choices or len(choices) > 1 or type(choices[0]) is not dict or type(choices[0].get("delta")) is not dict:
+            return list(self._chunk(plain({**chunk, "choices": choices})))
+        choice = choices[0]
+        delta = choice.pop("delta")
+        text, reasoning = delta.pop("content", None), delta.pop("reasoning_content", None)
+        quiet = (chunk, choice, delta)
+        if quiet == self._quiet and isinstance(text, str | None) and isinstance(reasoning, str | None):
+            if not reasoning:
+                return (TextDelta(text),) if text else ()
+            return (ReasoningDelta(reasoning), TextDelta(text)) if text else (ReasoningDelta(reasoning),)
+        whole = {**choice, "delta": {**delta, "content": text, "reasoning_content": reasoning}}
+        parts = list(self._chunk(plain({**chunk, "choices": [whole]})))
+        silent = not choice.get("index") and not rest_of(choice, CHOICE) and not choice.get("finish_reason")
+        if silent and not rest_of(delta, _SILENT):
+            self._quiet = quiet
+        return parts
+
+    def _chunk(self, data: dict[str, Any]) -> Iterator[Part]:
+        if data.get("error") and not data.get("choices"):
+            raise ErrorEvent(error_of(data))
         if "is_finished" in data:  # litellm's generic chunk, among those of the usual shape
             delta = {"content": data.get("text"), "tool_calls": [data["tool_use"]] if data.get("tool_use") else None}
             choice = {"delta": delta, "finish_reason": data.get("finish_reason") if data["is_finished"] else None}
@@ -71,18 +102,18 @@ class ChunkTranslator:
         """Finish reason, usage, and the provider fields that go with them."""
         usage, usage_rest = usage_of(self._usage)
         fields: dict[str, Any] = {"usage": usage_rest} if usage_rest else {}
-        if self._thinking:
-            fields["thinking_blocks"] = self._thinking
+        for name, blocks in self._signed.items():
+            fields[name] = [sealed(block) for block in blocks]
         native = self._seen.get("native_finish_reason")
-        if native is None and self.reason is not None and self.reason not in _OPENAI_REASONS:
-            fields["native_finish_reason"] = self.reason
+        fields |= native_reason(self.reason, self._seen)
         return reason_of(self.reason, native, bool(self._ids)), usage, fields
 
     def _choice(self, choice: dict[str, Any]) -> Iterator[Part]:
         delta = plain(choice.get("delta") or {})
         rest = rest_of(delta, MESSAGE)
-        for block in rest.pop("thinking_blocks", ()):
-            self._think(plain(block))
+        for name in SIGNED:
+            for block in rest.pop(name, ()):
+                self._sign(name, plain(block))
         fields = self._grow(self._seen, rest_of(choice, CHOICE), lists=True, strings=False)
         fields.update(self._grow(self._seen, rest, lists=True, strings=True))
         text, reasoning = texts_of(delta, fields)
@@ -95,13 +126,17 @@ class ChunkTranslator:
         yield from self._tool_calls(delta)
         self.reason = choice.get("finish_reason") or self.reason
 
-    def _think(self, block: dict[str, Any]) -> None:
-        """Join the pieces of a signed block: Anthropic takes it back only whole."""
-        last = self._thinking[-1] if self._thinking else {}
-        if block.get("type") == last.get("type") == "thinking" and "signature" not in last:
-            last.update({**block, "thinking": last.get("thinking", "") + block.get("thinking", "")})
+    def _sign(self, name: str, block: dict[str, Any]) -> None:
+        """Join the pieces of a signed block: providers take it back only whole."""
+        blocks = self._signed.setdefault(name, [])
+        last = blocks[-1] if blocks else {}
+        same = block.get("type") == last.get("type") and block.get("index") == last.get("index")
+        text = next((key for key in ("thinking", "text", "summary") if isinstance(block.get(key), str)), None)
+        if same and "signature" not in last and (text or "signature" in block):
+            joined = {text: last.get(text, "") + block[text]} if text else {}
+            last.update({**block, **joined})
         else:
-            self._thinking.append(block)
+            blocks.append(block)
 
     def _tool_calls(self, delta: dict[str, Any]) -> Iterator[Part]:
         calls = list(delta.get("tool_calls") or ())

@@ -22,10 +22,11 @@ from typing import Any
 from neuro_mw.errors import AuthenticationFailed, StreamInterrupted
 from neuro_mw.types import Finish, Params, Part, ProviderDelta, Response
 
-from . import base_url, missing_key, provider_info
+from ._chat_answers import response_of
 from ._chat_chunks import ChunkTranslator
 from ._litellm_errors import translate_error
-from ._chat_answers import response_of
+from ._thinking import SIGNED, restored
+from .catalog import base_url, missing_key, no_key, provider_info
 
 _loading = threading.Lock()
 _loaded: Any = None
@@ -131,17 +132,15 @@ class LiteLLMModel:
             getattr(litellm, name, None) for name in ("api_key", f"{self.provider}_key", "secret_manager_client")
         ):
             return
-        raise AuthenticationFailed(
-            f"{self.provider}/{model}: no API key; set the environment variable {' or '.join(missing)}",
-            provider=self.provider,
-            model=model,
-        )
+        raise no_key(self.provider, model, missing)
 
     def _request(self, litellm: Any, params: Params, model: str, *, stream: bool) -> dict[str, Any]:
         name = self._name
         request = {"max_retries": 0, "num_retries": 0, **params, "model": f"{name}/{model}", "stream": stream}
         if request.get("tools") and _has_mcp_handler(litellm):  # it needs the package `mcp` for any call with tools
             request.setdefault("_skip_mcp_handler", True)
+        if request.get("messages"):
+            request["messages"] = restored(request["messages"], SIGNED)
         for key in ("messages", "tools"):  # litellm changes both in place for some providers
             if key in request:
                 request[key] = copy.deepcopy(request[key])

@@ -39,6 +39,7 @@ class Recorded:
     path: str
     headers: dict[str, str]
     body: Any
+    query: dict[str, str]
 
 
 class StubServer(ABC, Generic[AnyReply]):
@@ -194,7 +195,7 @@ class StubServer(ABC, Generic[AnyReply]):
         number = next(self._numbers)
         with self._changed:
             headers = {name.lower(): value for name, value in request.headers.items()}
-            self.requests.append(Recorded(request.path, headers, body))
+            self.requests.append(Recorded(request.path, headers, body, dict(request.query)))
             self._changed.notify_all()
         reply = self._replies.popleft() if self._replies else self.reply_type(text=last_user_text(body))
         await asyncio.sleep(reply.delay_s)

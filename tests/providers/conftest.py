@@ -1,4 +1,4 @@
-"""litellm as a driver, over real HTTP against the stub server: nothing in litellm is patched."""
+"""Both drivers over real HTTP against the stub server: nothing in litellm is patched."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from neuro_mw.testing import StubOpenAI
 from neuro_mw.types import LanguageModel, Response
 
 # litellm reads the streams of "openai" with the OpenAI SDK, those of the others with readers of its own
-MODELS = ["openai/gpt-4o-mini", "vllm/some/model", "deepseek/chat"]
+MODELS = [
+    ("litellm", "openai/gpt-4o-mini"),
+    ("litellm", "vllm/some/model"),
+    ("litellm", "deepseek/chat"),
+    ("native", "openai/gpt-4o-mini"),
+    ("native", "vllm/some/model"),
+]
 
 
 @pytest.fixture
@@ -33,9 +39,15 @@ def stub(keys: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubOpenAI]:
         yield server
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=MODELS, ids=" ".join)
 def model(request: pytest.FixtureRequest) -> LanguageModel:
-    return resolve(request.param)
+    driver, name = request.param
+    return resolve(name, driver=driver)
+
+
+@pytest.fixture(params=["litellm", "native"])
+def openai(request: pytest.FixtureRequest) -> LanguageModel:
+    return resolve("openai/gpt-4o-mini", driver=request.param)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuro_mw.parts import collect
-from neuro_mw.providers._chat_chunks import ChunkTranslator
 from neuro_mw.providers._chat_answers import reason_of, response_of, usage_of
+from neuro_mw.providers._chat_chunks import ChunkTranslator
 from neuro_mw.types import Finish, Part, ProviderDelta, Response, ToolCall, Usage
 
 
@@ -88,14 +88,21 @@ def test_custom_calls_and_what_providers_add_to_a_call() -> None:
     )
 
 
-def test_content_that_is_not_text() -> None:
-    blocks = [{"type": "text", "text": "a"}]
-    for found in (
-        whole(content=blocks, reasoning={"deep": 1}),
-        collected([chunk("stop", content=blocks, reasoning={"deep": 1})]),
-    ):
+def test_content_in_parts() -> None:
+    """Mistral's reasoning models answer with a list; parts of other kinds are kept."""
+    image, link = {"type": "image", "data": "x"}, {"type": "reference", "reference_ids": [1]}
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}, link]}
+    content = [thought, {"type": "text", "text": "a"}, image, {"type": "text", "text": "b"}]
+    for found in (whole(content=content), collected([chunk("stop", content=content)])):
+        assert (found.text, found.reasoning) == ("ab", "hm")
+        assert found.provider_fields == {"content": [link, image]}
+
+
+def test_content_of_another_shape() -> None:
+    odd = {"deep": 1}
+    for found in (whole(content=odd, reasoning=odd), collected([chunk("stop", content=odd, reasoning=odd)])):
         assert (found.text, found.reasoning) == ("", "")
-        assert found.provider_fields == {"content": blocks, "reasoning": {"deep": 1}}
+        assert found.provider_fields == {"content": odd, "reasoning": odd}
 
 
 def test_no_choices_and_more_than_one() -> None:

@@ -1,4 +1,4 @@
-"""litellm's answers in both modes, over HTTP."""
+"""Answers in both modes and of both drivers, over HTTP."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from neuro_mw.errors import StreamInterrupted
-from neuro_mw.providers import resolve
 from neuro_mw.testing import StubOpenAI
 from neuro_mw.types import (
     Finish,
@@ -26,7 +24,6 @@ from neuro_mw.types import (
 SECRET = "PROMPT-SECRET"
 MESSAGES = [{"role": "user", "content": f"hello {SECRET}"}]
 ASK = {"messages": MESSAGES}
-OPENAI = resolve("openai/gpt-4o-mini")
 
 Ask = Callable[..., Response]
 Both = Callable[[LanguageModel, dict[str, Any]], Response]
@@ -53,9 +50,9 @@ def test_text(stub: StubOpenAI, model: LanguageModel, both: Both) -> None:
     assert stub.requests[0].path == "/v1/chat/completions"
 
 
-def test_parts_of_a_stream(stub: StubOpenAI) -> None:
+def test_parts_of_a_stream(openai: LanguageModel, stub: StubOpenAI) -> None:
     stub.reply(chunks=["on", "e ", "two"])
-    found = asyncio.run(_parts(OPENAI, ASK))
+    found = asyncio.run(_parts(openai, ASK))
     assert isinstance(found[0], ResponseInfo)
     assert [part.text for part in found if isinstance(part, TextDelta)] == ["on", "e ", "two"]
     assert found[-1] == Finish("stop", Usage(2, 2))
@@ -66,8 +63,8 @@ def test_usage_is_none_where_the_provider_sends_none(stub: StubOpenAI, model: La
     assert both(model, {"text": "a b c", "usage": None}).usage == Usage()
 
 
-def test_stream_options_of_the_caller_stand(stub: StubOpenAI, ask: Ask) -> None:
-    found = ask(OPENAI, "stream", {**ASK, "stream_options": {"include_usage": False}})
+def test_stream_options_of_the_caller_stand(openai: LanguageModel, stub: StubOpenAI, ask: Ask) -> None:
+    found = ask(openai, "stream", {**ASK, "stream_options": {"include_usage": False}})
     assert found.usage == Usage()
     assert stub.requests[0].body["stream_options"] == {"include_usage": False}
 
@@ -93,7 +90,7 @@ def test_parallel_tool_calls(stub: StubOpenAI, model: LanguageModel, size: int, 
     assert found.finish_reason == "tool_calls"
 
 
-def test_calls_that_all_have_index_0(stub: StubOpenAI, ask: Ask) -> None:
+def test_calls_that_all_have_index_0(openai: LanguageModel, stub: StubOpenAI, ask: Ask) -> None:
     def event(id: str | None, arguments: str) -> bytes:
         call = {"index": 0, "id": id, "function": {"name": "f", "arguments": arguments}}
         chunk = {"id": "x", "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}
@@ -101,10 +98,10 @@ def test_calls_that_all_have_index_0(stub: StubOpenAI, ask: Ask) -> None:
 
     end = b'data: {"id":"x","choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}\n\ndata: [DONE]\n\n'
     stub.reply(raw=[event("a", "1"), event(None, "2"), event("b", "3"), end])
-    assert ask(OPENAI, "stream").tool_calls == [ToolCall("a", "f", "12"), ToolCall("b", "f", "3")]
+    assert ask(openai, "stream").tool_calls == [ToolCall("a", "f", "12"), ToolCall("b", "f", "3")]
 
 
-def test_fields_beyond_the_vocabulary_are_kept(stub: StubOpenAI, both: Both) -> None:
+def test_fields_beyond_the_vocabulary_are_kept(openai: LanguageModel, stub: StubOpenAI, both: Both) -> None:
     script = {
         "chunks": ["a", "b", "c"],
         "fields": {"system_fingerprint": "fp", "service_tier": "flex", "list": [1, 2]},
@@ -123,7 +120,7 @@ def test_fields_beyond_the_vocabulary_are_kept(stub: StubOpenAI, both: Both) -> 
             "completion_tokens_details": {"accepted_prediction_tokens": 4},
         },
     }
-    found = both(OPENAI, script)
+    found = both(openai, script)
     assert found.provider_fields == {
         "system_fingerprint": "fp",
         "service_tier": "flex",
@@ -136,14 +133,14 @@ def test_fields_beyond_the_vocabulary_are_kept(stub: StubOpenAI, both: Both) -> 
     }
 
 
-def test_refusal_in_pieces(stub: StubOpenAI, ask: Ask) -> None:
+def test_refusal_in_pieces(openai: LanguageModel, stub: StubOpenAI, ask: Ask) -> None:
     lines = [
         f'data: {{"id":"x","choices":[{{"index":0,"delta":{{"refusal":"{word}"}}}}]}}\n\n'
         for word in ("I ", "can", "can")
     ]
     end = 'data: {"id":"x","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     stub.reply(raw="".join([*lines, end]).encode())
-    assert ask(OPENAI, "stream").provider_fields["refusal"] == "I cancan"
+    assert ask(openai, "stream").provider_fields["refusal"] == "I cancan"
 
 
 @pytest.mark.parametrize(
@@ -155,17 +152,19 @@ def test_finish_reasons(stub: StubOpenAI, model: LanguageModel, given: str, expe
 
 
 @pytest.mark.parametrize(("given", "expected"), [("eos", "stop"), ("error", "error"), ("strange", "other")])
-def test_finish_reasons_that_openai_does_not_have(stub: StubOpenAI, given: str, expected: str, both: Both) -> None:
-    assert both(OPENAI, {"text": "a", "finish_reason": given}).finish_reason == expected
+def test_finish_reasons_that_openai_does_not_have(
+    openai: LanguageModel, stub: StubOpenAI, given: str, expected: str, both: Both
+) -> None:
+    assert both(openai, {"text": "a", "finish_reason": given}).finish_reason == expected
 
 
-def test_more_than_one_choice(stub: StubOpenAI, ask: Ask) -> None:
+def test_more_than_one_choice(openai: LanguageModel, stub: StubOpenAI, ask: Ask) -> None:
     one = '{"index":%d,"delta":{"content":"%s"},"finish_reason":%s}'
     lines = [one % (0, "a", "null"), one % (1, "B", "null"), one % (0, "c", '"stop"'), one % (1, "", '"length"')]
     stub.reply(
         raw="".join(f'data: {{"id":"x","choices":[{line}]}}\n\n' for line in lines).encode() + b"data: [DONE]\n\n"
     )
-    found = ask(OPENAI, "stream")
+    found = ask(openai, "stream")
     assert (found.text, found.finish_reason) == ("ac", "stop")
     assert [choice["index"] for choice in found.provider_fields["choices"]] == [1, 1]
 
@@ -187,48 +186,3 @@ def test_comments_before_the_first_event(stub: StubOpenAI, model: LanguageModel,
     stub.reply(raw=[b": PROCESSING\n\n", b": PROCESSING\n\n", event, b"data: [DONE]\n\n"])
     found = ask(model, "stream")
     assert (found.text, found.created, found.finish_reason) == ("a", 5, "stop")
-
-
-def test_a_provider_of_the_older_completions_api(stub: StubOpenAI, ask: Ask) -> None:
-    def event(text: str, reason: str | None = None, **more: Any) -> bytes:
-        choices = [{"index": 0, "text": text, "finish_reason": reason, "logprobs": None}]
-        one = {"id": "x", "object": "text_completion", "created": 5, "model": "m", "choices": choices, **more}
-        return b"data: " + json.dumps(one).encode() + b"\n\n"
-
-    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-    stub.reply(raw=[event("one"), event(" two"), event("", "length", usage=usage), b"data: [DONE]\n\n"])
-    found = ask(resolve("text-completion-openai/m"), "stream", {**ASK, "api_base": stub.base_url})
-    assert (found.text, found.finish_reason) == ("one two", "length")
-    assert (found.usage.input_tokens, found.usage.output_tokens) == (1, 2)
-
-
-# pytest sets the filters anew for each test, so the driver's own, set when litellm was loaded, no longer holds: litellm
-# loads the module of a provider at its first use, and pydantic remarks on the types there
-readonly = pytest.mark.filterwarnings("ignore:.* on TypedDict class .* using the `ReadOnly` qualifier:UserWarning")
-
-
-def lines(*events: dict[str, Any]) -> bytes:
-    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
-
-
-@readonly
-def test_chunks_of_another_shape_go_through_litellms_wrapper(stub: StubOpenAI, ask: Ask) -> None:
-    said = [{"type": "content-delta", "delta": {"message": {"content": {"text": text}}}} for text in ("one", " two")]
-    tokens = {"tokens": {"input_tokens": 3, "output_tokens": 4}}
-    end = {"event": "message-end", "data": {"delta": {"finish_reason": "MAX_TOKENS", "usage": tokens}}}
-    cohere, params = resolve("cohere/command-r"), {**ASK, "api_base": stub.base_url, "api_key": "k"}
-    stub.reply(raw=lines({"type": "message-start"}, *said, end))
-    found = ask(cohere, "stream", params)
-    assert (found.text, found.finish_reason, found.usage) == ("one two", "length", Usage(3, 4))
-    stub.reply(raw=lines({"type": "message-start"}, *said))
-    with pytest.raises(StreamInterrupted):
-        ask(cohere, "stream", params)
-
-
-@readonly
-def test_a_last_chunk_of_another_shape(stub: StubOpenAI, ask: Ask) -> None:
-    said = [{"model": "x", "response": text, "done": False} for text in ("one", " two")]
-    end = {"model": "x", "response": "", "done": True, "done_reason": "stop", "prompt_eval_count": 3, "eval_count": 4}
-    stub.reply(raw=lines(*said, end))
-    found = ask(resolve("ollama/x"), "stream", {**ASK, "api_base": stub.base_url})
-    assert (found.text, found.finish_reason, found.usage, found.model) == ("one two", "stop", Usage(3, 4), "x")

@@ -14,7 +14,7 @@ from neuro_mw.providers import resolve
 from neuro_mw.testing import StubOpenAI
 from neuro_mw.types import Response, ToolCall, Usage
 
-CLAUDE = resolve("anthropic/claude-x")
+CLAUDE = resolve("anthropic/claude-x", driver="litellm")
 COUNTED = {"input_tokens": 10, "output_tokens": 20, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 2}
 WHOLE = {
     "id": "msg_1",
@@ -82,7 +82,7 @@ def test_both_modes(stub: StubOpenAI, ask: Callable[..., Response]) -> None:
     assert whole.finish_reason == "tool_calls"
     assert whole.usage == Usage(16, 20, cache_read_tokens=4, cache_write_tokens=2, reasoning_tokens=2)
     assert whole.provider_fields == {
-        "thinking_blocks": [{"type": "thinking", "thinking": "hm ok", "signature": "sig"}],
+        "thinking_blocks": [{"type": "thinking", "signature": "sig", "length": 5, "digest": "5c4fe771c5d91be3"}],
     }
     assert {request.path for request in stub.requests} == {"/v1/messages"}
 

@@ -11,16 +11,18 @@ import pytest
 from neuro_mw.errors import ConfigError
 from neuro_mw.providers import (
     DRIVERS,
-    base_url,
+    driver_of,
     known_provider,
     known_providers,
-    missing_key,
     provider_info,
     resolve,
     split_model,
 )
+from neuro_mw.providers.anthropic import AnthropicModel
+from neuro_mw.providers.catalog import PROVIDERS, base_url, endpoint_of, key_of, missing_key
 from neuro_mw.providers.echo import EchoModel
 from neuro_mw.providers.litellm import LiteLLMModel
+from neuro_mw.providers.openai_compatible import OpenAICompatibleModel
 
 
 @pytest.mark.parametrize(
@@ -108,16 +110,55 @@ def test_unknown_driver() -> None:
     assert caught.value.nearest == "litellm"
 
 
-def test_native_driver_does_not_exist_yet() -> None:
-    with pytest.raises(ConfigError, match="no native driver exists for provider 'openai'"):
-        resolve("openai/x", driver="native")
+def test_no_native_driver_names_those_that_exist() -> None:
+    with pytest.raises(ConfigError, match="no native driver exists for provider 'bedrock'") as caught:
+        resolve("bedrock/x", driver="native")
+    assert "openai" in str(caught.value)
 
 
-@pytest.mark.parametrize("driver", ["auto", "litellm"])
-def test_litellm_serves_the_rest(driver: str) -> None:
+@pytest.mark.parametrize("driver", ["auto", "native"])
+def test_native_where_there_is_a_dialect(driver: str) -> None:
     model = resolve("openrouter/meta-llama/x", driver=driver)
-    assert isinstance(model, LiteLLMModel)
+    assert isinstance(model, OpenAICompatibleModel)
     assert (model.provider, model.model_id) == ("openrouter", "meta-llama/x")
+    assert isinstance(resolve("anthropic/claude-x", driver=driver), AnthropicModel)
+
+
+@pytest.mark.parametrize(
+    ("name", "driver"),
+    [("bedrock/x", "auto"), ("openai/x", "litellm"), ("anthropic/x", "litellm"), ("openai/o3-pro", "auto")],
+)
+def test_litellm_serves_the_rest(name: str, driver: str) -> None:
+    assert isinstance(resolve(name, driver=driver), LiteLLMModel)
+
+
+@pytest.mark.parametrize("provider", sorted(PROVIDERS))
+def test_the_driver_that_is_named_is_the_one_that_is_taken(provider: str) -> None:
+    kind = type(resolve(f"{provider}/x")).__module__.rpartition(".")[2]
+    named = {"openai_compatible": "native", "anthropic": "native", "azure": "native"}.get(kind, kind)
+    assert driver_of(provider) == named
+
+
+def test_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE", "HOSTED_VLLM_BASE_URL", "HOSTED_VLLM_API_BASE"):
+        monkeypatch.delenv(name, raising=False)
+    assert endpoint_of("openai") == "https://api.openai.com/v1"
+    assert endpoint_of("openai", "http://127.0.0.1:1/") == "http://127.0.0.1:1"
+    assert endpoint_of("vllm", "http://127.0.0.1:1/") == "http://127.0.0.1:1/v1"
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://a/b")
+    assert endpoint_of("openai") == "http://a/b"
+    with pytest.raises(ConfigError, match="HOSTED_VLLM_BASE_URL"):
+        endpoint_of("vllm")
+    for wrong in ("localhost:8000", "ftp://x", "http://", "file:///x"):
+        with pytest.raises(ConfigError, match="http"):
+            endpoint_of("openai", wrong)
+
+
+def test_optional_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOSTED_VLLM_API_KEY", raising=False)
+    assert key_of("vllm", "m") is None
+    monkeypatch.setenv("HOSTED_VLLM_API_KEY", " k\n")
+    assert key_of("vllm", "m") == "k"
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

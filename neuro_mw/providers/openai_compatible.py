@@ -1,0 +1,77 @@
+"""Chat completions, the dialect that most providers and local servers speak, over plain HTTP."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from neuro_mw.types import Params, Response
+
+from ._chat_answers import response_of
+from ._chat_chunks import ChunkTranslator
+from ._chat_requests import body_of
+from ._errors import ErrorEvent, error_of
+from ._native import NativeModel, Request
+from ._thinking import restored
+from ._transport import Transport
+from .catalog import endpoint_of, key_of
+
+_AT_OPENAI = ".openai.com/"
+_SIGNED = {"openrouter": ("reasoning_details",)}  # the signed reasoning that a provider takes back
+_HEADERS = {
+    "openai": (
+        ("OpenAI-Organization", ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID")),
+        ("OpenAI-Project", ("OPENAI_PROJECT_ID", "OPENAI_PROJECT")),
+    ),
+    "openrouter": (("HTTP-Referer", ("OR_SITE_URL",)), ("X-Title", ("OR_APP_NAME",))),
+}
+
+
+class OpenAICompatibleModel(NativeModel):
+    """A model behind any server that speaks chat completions.
+
+    `provider` may be any name; for one that is not known, give `base_url` (what stands before
+    ``/chat/completions``). Key and base URL come from the call (``api_key``, ``base_url``), else from here, else from
+    the environment variables that `provider_info` names.
+
+    >>> OpenAICompatibleModel("my_server", "llama-3", base_url="http://127.0.0.1:8000/v1")
+    OpenAICompatibleModel('my_server', 'llama-3')
+    """
+
+    def request_of(self, params: Params, model: str, url: str, *, stream: bool) -> Request:
+        """The params, with what this provider calls by other names."""
+        messages = params.get("messages")
+        if messages and (given := restored(messages, _SIGNED.get(self.provider, ()))) is not messages:
+            params = {**params, "messages": given}
+        return Request(body_of(self.provider, model, params, stream=stream, at_openai=_AT_OPENAI in url))
+
+    def url_of(self, model: str, transport: Transport) -> str:
+        """``{base}/chat/completions``."""
+        base = endpoint_of(self.provider, transport.base_url or self._base_url)
+        return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
+
+    def headers_of(self, key: str | None, transport: Transport) -> dict[str, str]:
+        """A bearer token, where there is one, and the headers that the provider's variables name."""
+        headers = {"Content-Type": "application/json"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        for name, variables in _HEADERS.get(self.provider, ()):
+            if value := next((os.environ[one] for one in variables if os.environ.get(one)), None):
+                headers[name] = value
+        if transport.organization:
+            headers["OpenAI-Organization"] = transport.organization
+        return headers
+
+    def key_of(self, model: str, transport: Transport) -> str | None:
+        """The key: the call's, the model's own, the environment's."""
+        return transport.api_key or transport.azure_ad_token or self._api_key or key_of(self.provider, model)
+
+    def response_of(self, answer: Any, undo: Any) -> Response:
+        """A ``chat.completion`` object."""
+        if not isinstance(answer, dict) or ("choices" not in answer and answer.get("error")):
+            raise ErrorEvent(error_of(answer)) if answer else ValueError("not an object")
+        return response_of(answer)
+
+    def translator(self, model: str, undo: Any) -> ChunkTranslator:
+        """Reads ``chat.completion.chunk`` objects."""
+        return ChunkTranslator(model)
