@@ -1,4 +1,4 @@
-"""``python -m benchmarks [chain|stream|build|stats|import ...] [--json] [--quick]``: report, never assert."""
+"""``python -m benchmarks [chain|stream|build|stats|import|providers ...] [--json] [--quick]``: report, never assert."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ from typing import Any
 
 from .measure import FULL, QUICK, Row
 
-MODULES = {"chain": "chain", "stream": "stream", "build": "build", "stats": "stats", "import": "imports"}
+MODULES = {
+    "chain": "chain",
+    "stream": "stream",
+    "build": "build",
+    "stats": "stats",
+    "import": "imports",
+    "providers": "providers",
+}
 TITLES = {
     "chain": "one generate through no-op layers, microseconds a call",
     "stream": "one part of a stream, microseconds a part",
     "build": "building a chain of 20, microseconds",
     "stats": "keeping one execution, microseconds",
     "import": "importing, in fresh processes",
+    "providers": "a call and a streamed chunk over loopback HTTP, each client in a process of its own",
 }
 
 

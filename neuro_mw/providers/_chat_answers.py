@@ -187,17 +187,16 @@ def reason_of(given: str | None, native: str | None, has_calls: bool) -> FinishR
 
 def usage_of(data: Any) -> tuple[Usage, dict[str, Any]]:
     """Token counts, and what the provider counted beyond them. litellm writes 0 where a provider said nothing."""
-    if data is None:
+    if not data:
         return Usage(), {}
-    data = plain(data)
-    asked = plain(data.get("prompt_tokens_details") or {})
-    said = plain(data.get("completion_tokens_details") or {})
+    data = data if type(data) is dict else plain(data)
+    asked, said = _object(data.get("prompt_tokens_details")), _object(data.get("completion_tokens_details"))
     rest = {
-        name: value for name, value in data.items() if name not in _USAGE and not name.endswith("_details") and value
+        name: value for name, value in data.items() if name not in _USAGE and value and not name.endswith("_details")
     }
-    for name in ("prompt_tokens_details", "completion_tokens_details"):
-        if details := {k: v for k, v in plain(data.get(name) or {}).items() if k not in _USAGE and v}:
-            rest[name] = details
+    for name, details in (("prompt_tokens_details", asked), ("completion_tokens_details", said)):
+        if more := {key: value for key, value in details.items() if value and key not in _USAGE}:
+            rest[name] = more
     if not data.get("prompt_tokens") and not data.get("completion_tokens"):
         return Usage(), rest
     return Usage(
@@ -211,6 +210,10 @@ def usage_of(data: Any) -> tuple[Usage, dict[str, Any]]:
         ),
         reasoning_tokens=said.get("reasoning_tokens"),
     ), rest
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if type(value) is dict else plain(value or {})
 
 
 def _first(*values: int | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import math
 from collections.abc import Callable, Mapping
@@ -90,6 +91,8 @@ class Answer:
 
     async def whole(self) -> bytes:
         """The rest of the body, within the limit for the whole call."""
+        if self._content.is_eof():  # it came with the head, as most do
+            return await self.piece()
         pieces, late = [], False
         try:
             async with asyncio.timeout(None if self._left == math.inf else self._left):
@@ -129,7 +132,7 @@ async def post(call: Call) -> Answer:
     """Send `call`; the answer's head. Raises ProviderError where none came."""
     session = await _sessions.current()
     await session.settle()
-    connect, read, total = call.timeouts
+    total = call.timeouts.total
     failure, clock = None, session.clock
     begun = clock()
     try:
@@ -142,13 +145,18 @@ async def post(call: Call) -> Answer:
                 allow_redirects=False,  # a key goes nowhere but where it was sent
                 proxy=session.proxy_for(call.url),
                 ssl=await _sessions.tls() if call.url.startswith("https:") else True,
-                timeout=aiohttp.ClientTimeout(sock_connect=connect, sock_read=read),
+                timeout=_limits(call.timeouts),
             )
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         failure, cause = call.failed(error), _safe(error)
     if failure is not None:
         raise failure from cause
     return Answer(call, response, clock, math.inf if total is None else total - (clock() - begun))
+
+
+@functools.lru_cache(64)
+def _limits(timeouts: Timeouts) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(sock_connect=timeouts.connect, sock_read=timeouts.read)
 
 
 def _safe(error: BaseException) -> BaseException | None:

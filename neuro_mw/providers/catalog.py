@@ -177,6 +177,11 @@ def endpoint_of(provider: str, given: str | None = None) -> str:
         variables = f" or set {info.bases[0]}" if info.bases else ""
         raise ConfigError(f"provider {provider!r} has no base URL of its own", key="base_url",
                           expected=f"give base_url{variables}")  # fmt: skip
+    return _checked(provider, url)
+
+
+@functools.lru_cache(256)
+def _checked(provider: str, url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"the base URL of {provider!r} is not one", key="base_url", expected="http(s)://host/...")

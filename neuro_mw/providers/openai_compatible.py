@@ -21,7 +21,7 @@ _SIGNED = {"openrouter": ("reasoning_details",)}  # the signed reasoning that a 
 _HEADERS = {
     "openai": (
         ("OpenAI-Organization", ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID")),
-        ("OpenAI-Project", ("OPENAI_PROJECT_ID", "OPENAI_PROJECT")),
+        ("OpenAI-Project", ("OPENAI_PROJECT_ID",)),
     ),
     "openrouter": (("HTTP-Referer", ("OR_SITE_URL",)), ("X-Title", ("OR_APP_NAME",))),
 }
