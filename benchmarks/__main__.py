@@ -1,4 +1,4 @@
-"""``python -m benchmarks [chain|stream|build|stats|import|providers ...] [--json] [--quick]``: report, never assert."""
+"""``python -m benchmarks [chain|stream|build|stats|import|providers|tokens ...] [--json] [--quick]``: never asserts."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ MODULES = {
     "stats": "stats",
     "import": "imports",
     "providers": "providers",
+    "tokens": "tokens",
 }
 TITLES = {
     "chain": "one generate through no-op layers, microseconds a call",
@@ -29,6 +30,7 @@ TITLES = {
     "stats": "keeping one execution, microseconds",
     "import": "importing, in fresh processes",
     "providers": "a call and a streamed chunk over loopback HTTP, each client in a process of its own",
+    "tokens": "counting tokens and finding prices; what the encodings make of the same text",
 }
 
 

@@ -1,7 +1,7 @@
 """What litellm ships in files, read without importing litellm (which takes seconds): prices, providers, encodings.
 
-Nothing here asks the network, and nothing is kept: an entry of the price list is found in 2 to 4 ms (3 MB are read and
-searched, 8 ms from a cold disk), the whole list is parsed in 20 to 30 ms. The callers keep the little they need.
+Nothing here asks the network, and nothing is kept: an entry of the price list is found in about 2 ms (the file is read
+and searched), the whole list is parsed in 15 to 20 ms (docs/performance.md). The callers keep the little they need.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .errors import StreamInterrupted
+from .frozen import own_copy
 from .types import (
     Finish,
     Part,
@@ -39,18 +40,19 @@ def parts_of(response: Response) -> Iterator[Part]:
     yield Finish(response.finish_reason, response.usage, response.blocked, dict(response.metadata))
 
 
-def merge_fields(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Provider fields of two chunks as one: objects merge, lists join, else the later value stands."""
-    merged = dict(old)
+def merge_fields(old: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Add the provider fields of a chunk to those of the ones before: objects merge, lists join, else the later stands.
+
+    What `old` holds belongs to it: `new` is copied.
+    """
     for key, value in new.items():
-        before = merged.get(key)
+        before = old.get(key)
         if isinstance(before, dict) and isinstance(value, dict):
-            merged[key] = merge_fields(before, value)
+            merge_fields(before, value)
         elif isinstance(before, list) and isinstance(value, list):
-            merged[key] = before + value
+            before.extend(own_copy(value))
         else:
-            merged[key] = value
-    return merged
+            old[key] = own_copy(value)
 
 
 class Collector:
@@ -87,7 +89,9 @@ class Collector:
         elif isinstance(part, ResponseInfo):
             self._info = part
         elif isinstance(part, ProviderDelta):
-            self._fields = merge_fields(self._fields or {}, part.fields)
+            if self._fields is None:
+                self._fields = {}
+            merge_fields(self._fields, part.fields)
         elif isinstance(part, TextDelta):
             self._text.append(part.text)
         elif isinstance(part, ReasoningDelta):
@@ -124,7 +128,7 @@ class Collector:
         if finish is not None:
             response.usage, response.blocked, response.metadata = finish.usage, finish.blocked, finish.metadata
         if self._fields:
-            response.provider_fields = self._fields
+            response.provider_fields = own_copy(self._fields)
         if self._other:
             response.other_parts = list(self._other)
         return response

@@ -9,12 +9,13 @@
     True
 
 Nothing is loaded before the first question. An answer is kept (the last 1,024 models), so that only the first question
-for a model reads the file, which takes 2 to 4 ms.
+for a model reads the file, which takes about 2 ms (docs/performance.md).
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -72,9 +73,16 @@ class Price:
         return found
 
     def cost(self, usage: Usage) -> float | None:
-        """US dollars for `usage`; None where it does not say how many tokens went in or came out."""
+        """US dollars for `usage`; None where it does not say how many tokens went in or came out.
+
+        The counts are what a model or a middleware wrote down. One that is no count, such as ``"10"``, is unknown, and
+        so is the cost.
+        """
         tokens_in, tokens_out = usage.input_tokens, usage.output_tokens
         if tokens_in is None or tokens_out is None:
+            return None
+        parts = (usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens)
+        if not all(map(_is_count, (tokens_in, tokens_out, *(part for part in parts if part is not None)))):
             return None
         price = self.at(tokens_in)
         read = min(usage.cache_read_tokens or 0, tokens_in)  # a provider's counts may contradict each other
@@ -136,7 +144,7 @@ def cost_of(
 
 
 def listed_models(provider: str) -> Iterator[tuple[str, Price | None, ContextWindow]]:
-    """Every model that the list has for a provider, in its order: model id, price, context window. Takes 30 ms."""
+    """Every model that the list has for a provider, in its order: model id, price, context window. Takes 20 ms."""
     name, seen = _litellm_name(provider), set()
     for entry in price_entries().values():
         if _is_text(entry) and _owner(entry) == name:
@@ -247,6 +255,10 @@ def _thresholds(entry: Mapping[str, Any]) -> list[tuple[int, str]]:
 def _dollars(per_token: Any) -> float | None:
     """For one million tokens, without the noise of the multiplication: 1.5e-07 is 0.15."""
     return None if per_token is None else float(f"{float(per_token) * 1e6:.12g}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _first(value: float | None, default: float) -> float:

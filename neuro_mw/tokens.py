@@ -15,30 +15,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import json
 import math
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .bundled import TOKENIZERS, litellm_file
+from .request_texts import RequestTexts, size_of, texts_of
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
 
 __all__ = ["TokenCount", "count_tokens", "count_tokens_sync"]
 
-# OpenAI cookbook, "How to count tokens with tiktoken": each message, a name in it, and what primes the reply
-PER_MESSAGE, PER_NAME, PER_REPLY = 3, 1, 3
-PER_TOOL_CALL, PER_TOOL = 8, 12  # ours: the cookbook's largest figures for what stands around a function
-LOW_IMAGE, IMAGE = 85, 1536  # OpenAI's "low"; else the most of gpt-4.1, more than that of gpt-4o (1,445)
 GPT_4O_MINI_IMAGE = 33.4  # this model bills 2,833 where gpt-4o bills 85
 FACTOR, CLAUDE_FACTOR = 1.3, 1.6  # of the cl100k_base count; see count_tokens
 BYTES_PER_TOKEN = 2  # where no encoding is there at all: prose has 4, Thai and digits 2
 
 OFF_LOOP_CHARS = 20_000  # such a text takes 0.5 ms as prose and 6 ms at worst; longer ones leave the event loop
-PIECE_CHARS = 20_000  # tiktoken's time is not linear in a run without a boundary: 400,000 letters take 10 times 100,000
+PIECE_CHARS = 20_000  # tiktoken's time is not linear in a run without a boundary: 400,000 letters take 6 times 100,000
 
 _SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -73,34 +69,36 @@ class TokenCount(NamedTuple):
 
 
 async def count_tokens(request: str | Mapping[str, Any], provider: str, model: str) -> TokenCount:
-    """The tokens of a text, or of a request: its messages, tools and response format.
+    """The tokens of a text, or of a request: of every text in it, and what stands in for its images.
 
     `request` is a string or params as hooks have them; `provider` and `model` say who will count. Exact are texts for
     OpenAI's models with a public encoding (also at Azure and OpenRouter; gpt-oss anywhere), and plain messages for
-    gpt-3.5 and gpt-4 of any kind. An estimate are tools, tool calls, images, a response format, messages for newer
-    models (their framing is not public); and every other provider, at 1.3 times the cl100k_base count, 1.6 times for
-    Claude (Anthropic: its newer tokenizer makes up to 1.35 times the tokens of the older one, others measured 1.47).
-    Both factors are ours. Images count 85 with ``detail: low``, else 1,536; audio and files do not count, as the
-    method says. For "echo" a token is a word.
+    gpt-3.5 and gpt-4 of any kind. An estimate are tools, tool calls, images, a response format, keys and parts that are
+    not known here, messages for newer models (their framing is not public); and every other provider, at 1.3 times the
+    cl100k_base count, 1.6 times for Claude, which are allowances of ours (docs/costs.md has the reasons). Images count
+    85 with ``detail: low``, else 1,536; audio, files and base64 do not count, as the method says. Settings, such as
+    ``stop`` or ``user``, are no text. For "echo" a token is a word. No shape of a request raises: what has no text
+    counts nothing.
 
-    Loading an encoding takes 0.2 to 0.5 s, once; that, and texts above 20,000 characters, run in a thread.
+    Loading an encoding takes 0.1 to 0.4 s, once; that, and texts above 20,000 characters, run in a thread.
 
     >>> import asyncio
     >>> asyncio.run(count_tokens({"messages": [{"role": "user", "content": "hi"}]}, "openai", "gpt-4o")).tokens
     8
     """
     ready = provider == "echo" or (_encoding_of(provider, model) or "cl100k_base") in _loaded
-    if ready and _size(request) <= OFF_LOOP_CHARS:
+    if ready and size_of(request) <= OFF_LOOP_CHARS:
         return count_tokens_sync(request, provider, model)
     return await asyncio.to_thread(count_tokens_sync, request, provider, model)
 
 
 def count_tokens_sync(request: str | Mapping[str, Any], provider: str, model: str) -> TokenCount:
-    """What `count_tokens` gives, for code without an event loop; the first call takes 0.2 to 0.5 s."""
+    """What `count_tokens` gives, for code without an event loop; the first call takes 0.1 to 0.4 s."""
     if provider == "echo":
-        return TokenCount(_words(request), True, "words")
+        return TokenCount(*_words(request), "words")
     name = _encoding_of(provider, model)
-    found = _Found() if isinstance(request, str) else _found_in(request, model)
+    image_factor = GPT_4O_MINI_IMAGE if _bare(model).startswith("gpt-4o-mini") else 1.0
+    found = RequestTexts() if isinstance(request, str) else texts_of(request, image_factor)
     texts = [request] if isinstance(request, str) else found.texts
     encoding = _load(name or "cl100k_base")
     if encoding is None:
@@ -116,97 +114,19 @@ def count_tokens_sync(request: str | Mapping[str, Any], provider: str, model: st
     return TokenCount(math.ceil(tokens * factor) + found.more, False, f"{factor} x cl100k_base{found.note}")
 
 
-# --- what of a request is text ---------------------------------------------------------------------------------------
-
-
-class _Found:
-    """The texts of a request, the tokens of all else, and whether these are known."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.more, self.uncounted = 0, 0
-        self.exact = True
-
-    @property
-    def note(self) -> str:
-        return f", without {self.uncounted} audio or file parts" if self.uncounted else ""
-
-    def estimate(self, tokens: int, *texts: str) -> None:
-        self.more += tokens
-        self.texts.extend(texts)
-        self.exact = False
-
-
-def _found_in(params: Mapping[str, Any], model: str) -> _Found:
-    found = _Found()
-    messages = params.get("messages") or ()
-    for message in messages:
-        found.more += PER_MESSAGE + (PER_NAME if message.get("name") else 0)
-        found.texts += [str(message[key]) for key in ("role", "name", "refusal") if message.get(key)]
-        _read_content(message.get("content"), model, found)
-        for call in message.get("tool_calls") or ():
-            function = call.get("function") or {}
-            found.estimate(PER_TOOL_CALL, str(function.get("name", "")), str(function.get("arguments", "")))
-        if message.get("role") == "tool" or message.get("function_call"):
-            found.estimate(0, _json(message.get("function_call") or ""))
-    found.more += PER_REPLY if messages else 0
-    for tool in params.get("tools") or ():
-        found.estimate(PER_TOOL, _json(tool))  # OpenAI renders them as TypeScript, which is shorter
-    if isinstance(params.get("response_format"), Mapping):
-        found.estimate(0, _json(params["response_format"]))
-    return found
-
-
-def _read_content(content: Any, model: str, found: _Found) -> None:
-    if isinstance(content, str):
-        found.texts.append(content)
-        return
-    for part in content or ():
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind in ("text", "refusal"):
-            found.texts.append(str(part.get(kind, "")))
-        elif kind == "image_url":
-            image = part.get("image_url")
-            low = isinstance(image, Mapping) and image.get("detail") == "low"
-            mini = GPT_4O_MINI_IMAGE if _bare(model).startswith("gpt-4o-mini") else 1
-            found.estimate(math.ceil((LOW_IMAGE if low else IMAGE) * mini))
-        elif isinstance(part, str):
-            found.texts.append(part)
-        else:
-            found.estimate(0)
-            found.uncounted += 1
-
-
-def _size(request: str | Mapping[str, Any]) -> int:
-    """About how many characters there are to count, without building anything."""
+def _words(request: str | Mapping[str, Any]) -> tuple[int, bool]:
+    """What the embedded model counts, which is whatever stands between white space; and whether it would."""
     if isinstance(request, str):
-        return len(request)
-    return sum(len(text) for key in ("messages", "tools") for text in _strings(request.get(key)))
-
-
-def _words(request: str | Mapping[str, Any]) -> int:
-    """What the embedded model counts: whatever stands between white space."""
-    if isinstance(request, str):
-        return len(request.split())
-    contents = [message.get("content") for message in request.get("messages") or ()]
-    joined = [one if isinstance(one, str) else "".join(str(part.get("text") or "") for part in one or ()
-                                                      if isinstance(part, Mapping)) for one in contents]  # fmt: skip
-    return sum(len(text.split()) for text in joined)
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        inner: Iterable[Any] = value.values() if isinstance(value, Mapping) else value
-        for one in inner:
-            yield from _strings(one)
-
-
-def _json(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
+        return len(request.split()), True
+    words, exact = 0, True
+    messages = request.get("messages") or ()
+    for message in messages if isinstance(messages, Sequence) else ():
+        content = message.get("content") if isinstance(message, Mapping) else 0
+        exact = exact and (content is None or isinstance(content, str | list | tuple))
+        parts = content if isinstance(content, list | tuple) else ()
+        text = "".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))
+        words += len((content if isinstance(content, str) else text).split())
+    return words, exact and isinstance(messages, Sequence) and not isinstance(messages, str)
 
 
 # --- encodings -------------------------------------------------------------------------------------------------------

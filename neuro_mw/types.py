@@ -143,7 +143,8 @@ class Response:
         if self.tool_calls:
             more = self.provider_fields.get("tool_call_fields", {})
             message["content"] = self.text or None
-            message["tool_calls"] = [call.to_dict(more.get(str(n))) for n, call in enumerate(self.tool_calls)]
+            calls = enumerate(self.tool_calls)
+            message["tool_calls"] = [call.to_dict(more.get(call.id or str(n))) for n, call in calls]
         if self.reasoning and (wanted or self.tool_calls):
             message["reasoning_content"] = self.reasoning
         if wanted:

@@ -196,6 +196,42 @@ def test_without_usage_the_cost_is_unknown_not_zero():
     assert kit.analytics.summary()["provider"]["openai"]["unpriced_calls"] == 1
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("wrong", ["10", True, -1, float("nan"), [1], object()], ids=lambda wrong: type(wrong).__name__)
+def test_counts_that_are_none_leave_a_record(mode, wrong):
+    async def twice(do_generate, params, context):
+        await do_generate(params)
+        return await do_generate(params)
+
+    for middlewares in ([], [middleware("twice", wrap_generate=twice)]):
+        answer = Response(text="hello", usage=Usage(wrong, 5, wrong))
+        kit = Kit(*middlewares, model=ScriptedModel(answer), prices=PRICES)
+        record = kit.record(mode)
+        assert record["status"] == "completed"
+        assert (record["usage"]["input"], record["usage"]["cache_read"]) == (None, None)
+        assert record["usage"]["output"] == record["usage"]["total"] == 5 * (1 + len(middlewares))
+        assert record["cost_usd"] is None
+        assert kit.analytics.summary()["user"] == {}
+        assert kit.analytics.summary()["provider"]["openai"]["unpriced_calls"] == 1
+
+
+def test_a_short_cut_without_usage_leaves_a_record():
+    async def short(do_generate, params, context):
+        return Response(text="cached", usage=Usage("10", 5))
+
+    record = Kit(middleware("cache", wrap_generate=short)).record("generate")
+    assert (record["status"], record["usage"]["input"], record["usage"]["output"]) == ("completed", None, 5)
+
+
+def test_a_price_list_that_cannot_be_read_leaves_a_record(monkeypatch):
+    def spoiled(*asked):
+        raise KeyError("range")
+
+    monkeypatch.setattr("neuro_mw.pricing.price_of", spoiled)
+    record = Kit().record("generate")
+    assert (record["usage"]["input"], record["cost_usd"]) == (10, None)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"max_records": -1}, {"max_records": "many"}, {"prices": {"m": {"input": 1}}},

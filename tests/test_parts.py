@@ -156,7 +156,13 @@ def test_provider_fields_of_chunks_merge():
 @given(tables, tables)
 def test_merging_forgets_no_key_and_changes_nothing(old, new):
     before = repr((old, new))
-    merged = merge_fields(old, new)
+    merged: dict = {}
+    for one in (old, new):
+        merge_fields(merged, one)
     assert set(merged) == set(old) | set(new)
-    assert merge_fields({}, new) == merge_fields(new, {}) == new
-    assert repr((old, new)) == before
+    merge_fields(merged, new)
+    assert repr((old, new)) == before, "what was merged was changed"
+    alone: dict = {}
+    merge_fields(alone, new)
+    merge_fields(alone, {})
+    assert alone == new

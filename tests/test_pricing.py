@@ -191,6 +191,17 @@ def test_unknown_counts_have_no_cost(usage: Usage) -> None:
     assert cost_of(usage, "openai", "gpt-4o") is None
 
 
+@pytest.mark.parametrize("wrong", ["10", True, -1, float("nan"), float("inf"), [1], {}, object(), 1j], ids=repr)
+@pytest.mark.parametrize("place", range(5))
+def test_what_is_no_count_has_no_cost(wrong: object, place: int) -> None:
+    counts: list = [10, 10, 1, 1, 1]
+    usage = Usage(*counts)
+    assert Price(1, 1, tiers=((5, Price(2, 2)),)).cost(usage) is not None
+    counts[place] = wrong
+    assert Price(1, 1, tiers=((5, Price(2, 2)),)).cost(Usage(*counts)) is None
+    assert cost_of(Usage(*counts), "openai", "gpt-4o") is None
+
+
 def test_the_price_of_a_long_prompt_is_that_of_all_its_tokens() -> None:
     price = Price(1, 2, tiers=((200, Price(10, 20)), (400, Price(100, 200))))
     assert [price.at(tokens).input for tokens in (0, 200, 201, 400, 401)] == [1, 1, 10, 10, 100]

@@ -240,7 +240,7 @@ def test_what_is_a_language_model():
 def test_an_answer_as_a_message() -> None:
     assert Response(text="hi", reasoning="hm").to_message() == {"role": "assistant", "content": "hi"}
     calls = [ToolCall("a", "f", "{}"), ToolCall("b", "sql", "select")]
-    found = Response(reasoning="hm", tool_calls=calls, provider_fields={"tool_call_fields": {"1": {"type": "custom"}}})
+    found = Response(reasoning="hm", tool_calls=calls, provider_fields={"tool_call_fields": {"b": {"type": "custom"}}})
     assert found.to_message() == {
         "role": "assistant",
         "content": None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from dataclasses import fields
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -97,14 +99,20 @@ class Analytics(Middleware):
     def _spent(self, outcome: Outcome, context: MiddlewareContext) -> tuple[Usage, float | None]:
         """Usage and cost of all attempts; of none, what the answer says at no cost."""
         if not context.attempts:
-            return (outcome.response.usage if outcome.response else Usage(0, 0)), 0.0
+            return (_counts(outcome.response.usage) if outcome.response else Usage(0, 0)), 0.0
         usage, cost = Usage(), 0.0
         known = True
         for attempt in context.attempts:
-            usage = usage + attempt.usage
-            paid = pricing.cost_of(attempt.usage, attempt.provider, attempt.model, self._prices)
+            usage = usage + _counts(attempt.usage)
+            paid = self._cost(attempt.usage, attempt.provider, attempt.model)
             known, cost = known and paid is not None, cost + (paid or 0.0)
         return usage, cost if known else None
+
+    def _cost(self, usage: Any, provider: str, model: str) -> float | None:
+        try:
+            return pricing.cost_of(usage, provider, model, self._prices)
+        except Exception:  # noqa: BLE001  # a list or a usage of another shape: no price, and yet a record
+            return None
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -129,6 +137,16 @@ class Analytics(Middleware):
     def clear(self) -> None:
         """Forget all records."""
         self._records.clear()
+
+
+def _counts(usage: Any) -> Usage:
+    """What of a usage is a count; a model of someone else's may have left anything there."""
+    found = (getattr(usage, field.name, None) for field in fields(Usage))
+    return Usage(*(count if _is_count(count) else None for count in found))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _copy(record: dict[str, Any]) -> dict[str, Any]:

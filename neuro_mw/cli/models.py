@@ -22,7 +22,9 @@ def models(
     provider: Annotated[
         str | None, typer.Option("--provider", metavar="NAME", help="Its models, prices and context windows.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Also the providers that only litellm knows.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also the providers that only litellm knows; not with --provider.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -30,6 +32,8 @@ def models(
     if provider is not None and not known_provider(provider):
         near = nearest(provider.lower(), known_providers())
         raise ConfigError(f"{provider!r} is not a known provider", key="--provider", nearest=near)
+    if provider is not None and every:
+        raise ConfigError("it lists providers; --provider lists the models of one. Leave out either", key="--all")
     if provider is None:
         others = [name for name in known_providers() if name not in PROVIDERS] if every else []
         rows = [provider_row(name) for name in [*PROVIDERS, *others]]

@@ -1,25 +1,23 @@
-"""Answers of Anthropic's Messages API in the words of `neuro_mw.types`, and back into blocks when they are sent again.
+"""Answers of Anthropic's Messages API in the words of `neuro_mw.types`.
 
 An answer is a list of blocks. Text, reasoning and tool calls go where the vocabulary has them, all other blocks into
 ``provider_fields``, under litellm's names where it has some. Where the blocks do not come as reasoning, text, calls,
 ``provider_fields["content_order"]`` says how they came: the name of the field of each block, and for a text its length
-and digest. It holds no text, so that what a middleware redacts is redacted. Events of a stream: `_anthropic_events`.
+and digest. It holds no text, so that what a middleware redacts is redacted. `_anthropic_events` reads streams,
+`_anthropic_history` makes blocks of an answer again.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from neuro_mw.types import FinishReason, Response, ToolCall, Usage
 
-from ._thinking import digest, opened, sealed
+from ._thinking import digest, sealed
 
-Blocks = list[dict[str, Any]]
 Renamed = Mapping[str, str | None]
 """The names that tools were sent by -> the caller's; None for the tool whose input is a JSON answer."""
 
@@ -36,11 +34,6 @@ _REASONS: dict[str, FinishReason] = {
     "refusal": "content_filter",
 }
 _OWN_WORDS = frozenset({"end_turn", "tool_use", "max_tokens"})  # our word for them says all
-LONGEST_NAME = 128
-_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
-_REASONING = ("thinking", "redacted_thinking")
-_CALL = frozenset({"id", "type", "function", "custom", "index", "provider_specific_fields"})
-_RESULTS = ("web_search_results", "tool_results")
 _PLAIN_ORDER = ("thinking_blocks", "text", "tool_calls")
 _FIELDS = {
     "thinking": "thinking_blocks",
@@ -51,10 +44,6 @@ _FIELDS = {
     "web_fetch_tool_result": "web_search_results",
     "compaction": "compaction_blocks",
 }
-
-
-class Untranslatable(ValueError):  # noqa: N818  # what it is, not that it is one: it never leaves this package
-    """What a message holds has no form in this API; says where and what to do, and none of its text."""
 
 
 def response_of(message: Mapping[str, Any], renamed: Renamed = NOT_RENAMED) -> Response:
@@ -117,11 +106,13 @@ def fields_of(message: Mapping[str, Any], blocks: Sequence[Mapping[str, Any]]) -
                 fields.setdefault("citations", []).append(block["citations"])
             continue
         order.append(name)
+        if kind == "thinking" and block.get("thinking") is None:
+            block = {**block, "thinking": ""}
         if name != "tool_calls":
             fields.setdefault(name, []).append(sealed(block))
             continue
         if rest := {key: value for key, value in block.items() if key not in TOOL_USE and value is not None}:
-            fields.setdefault("tool_call_fields", {})[str(calls)] = rest
+            fields.setdefault("tool_call_fields", {})[block.get("id") or str(calls)] = rest
         calls += 1
     if not _is_plain(order):
         fields["content_order"] = order
@@ -157,26 +148,40 @@ def usage_of(data: Mapping[str, Any] | None) -> tuple[Usage, dict[str, Any]]:
     """
     if not data:
         return Usage(), {}
-    rounds = data.get("iterations") or [data]
-    thought: list[Any] = [(one.get("output_tokens_details") or {}).get("thinking_tokens") for one in rounds]
+    given = data.get("iterations")
+    rounds = given if given and isinstance(given, list) and all(isinstance(one, Mapping) for one in given) else [data]
+    details = [_details(one) for one in rounds]
 
     def total(*names: str) -> int | None:
-        found = [one[name] for one in rounds for name in names if one.get(name) is not None]
+        found = [one[name] for one in rounds for name in names if _is_count(one.get(name))]
         return sum(found) if found else None
 
     rest = {name: value for name, value in data.items() if value is not None}
-    if "iterations" not in rest:  # else the totals say something else than the sums
-        details = rest.pop("output_tokens_details", {})
-        rest = {name: value for name, value in rest.items() if name not in _COUNTS}
-        if more := {name: value for name, value in details.items() if name != "thinking_tokens" and value is not None}:
-            rest["output_tokens_details"] = more
+    if rounds[0] is data:  # else the totals say something else than the sums
+        rest = {name: value for name, value in rest.items() if not (name in _COUNTS and _is_count(value))}
+        if isinstance(rest.get("output_tokens_details"), Mapping):
+            more = {name: value for name, value in rest.pop("output_tokens_details").items() if value is not None}
+            if _is_count(more.get("thinking_tokens")):
+                del more["thinking_tokens"]
+            rest.update({"output_tokens_details": more} if more else {})
+    thought = [one["thinking_tokens"] for one in details if _is_count(one.get("thinking_tokens"))]
     return Usage(
         input_tokens=total("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
         output_tokens=total("output_tokens"),
         cache_read_tokens=total("cache_read_input_tokens"),
         cache_write_tokens=total("cache_creation_input_tokens"),
-        reasoning_tokens=None if None in thought else sum(thought),
+        reasoning_tokens=sum(thought) if len(thought) == len(rounds) else None,
     ), rest
+
+
+def _details(one: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = one.get("output_tokens_details")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _is_count(value: Any) -> bool:
+    """Whether the API, or a gateway, counted something; text, lists and truth values are no counts."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _text_mark(block: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,100 +201,3 @@ def _is_plain(order: list[Any]) -> bool:
     if marked or any(name not in _PLAIN_ORDER for name in names):
         return False
     return names == sorted(names, key=_PLAIN_ORDER.index)
-
-
-# --- and back, in the next request -------------------------------------------------------------------------------
-
-
-def blocks_of(message: Mapping[str, Any], texts: Blocks, names: Mapping[str, str]) -> Blocks:
-    """An assistant message as the blocks it came in; `texts` is its content, `names` maps names of tools to those sent.
-
-    Signed reasoning is in ``thinking_blocks``, its text in ``reasoning_content`` or ``reasoning``; all that
-    ``provider_fields`` held may be in a dict of that name, or of litellm's, ``provider_specific_fields``.
-    Raises Untranslatable where the arguments of a call are no JSON.
-
-    >>> blocks_of({"tool_calls": [{"id": "c", "function": {"name": "f", "arguments": ""}}]}, [], {})
-    [{'type': 'tool_use', 'id': 'c', 'name': 'f', 'input': {}}]
-    """
-    fields = {**(message.get("provider_specific_fields") or {}), **(message.get("provider_fields") or {})}
-    content = message.get("content")
-    inline = any(block.get("type") in _REASONING for block in texts)
-    signed = [] if inline else _signed(message, fields)
-    calls = list(_calls(message, fields, names))
-    if isinstance(fields.get("content_order"), list) and not isinstance(content, list):
-        return _in_order(fields, content or "", signed, calls)
-    return [*(fields.get("compaction_blocks") or ()), *filter(None, signed), *texts, *calls]
-
-
-def sendable(name: str) -> str:
-    """A name or an id in the letters that the API takes."""
-    return _NOT_IN_NAMES.sub("_", name)[:LONGEST_NAME]
-
-
-def _signed(message: Mapping[str, Any], fields: Mapping[str, Any]) -> Blocks:
-    reasoning = message.get("reasoning_content")
-    reasoning = message.get("reasoning") if reasoning is None else reasoning
-    blocks = opened(message.get("thinking_blocks") or fields.get("thinking_blocks") or (), reasoning)
-    # what another provider thought is unsigned, and refused; its place stays, for the order of the others
-    return [block if block.get("type") == "redacted_thinking" or block.get("signature") else {} for block in blocks]
-
-
-def _calls(message: Mapping[str, Any], fields: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    calls = list(message.get("tool_calls") or ())
-    if message.get("function_call"):  # the older form of the API
-        function = message["function_call"]
-        calls.append({"id": f"call_{function.get('name')}", "function": function})
-    extras = fields.get("tool_call_fields") or {}
-    results = {}
-    if "content_order" not in fields:  # litellm's convention: what the server called and answered is among the calls
-        results = {one.get("tool_use_id"): one for name in _RESULTS for one in fields.get(name) or ()}
-    for number, call in enumerate(calls):
-        function = call.get("function") or {}
-        id, name = call.get("id") or "", function.get("name") or ""
-        block = {"name": names.get(name, name), "input": _input(function.get("arguments"), number)}
-        if id in results:
-            yield {"type": "server_tool_use", "id": id, **block}
-            yield results[id]
-            continue
-        rest = {key: value for key, value in call.items() if key not in _CALL and value is not None}
-        more = {**(extras.get(str(number)) or {}), **rest}
-        yield {"type": "tool_use", "id": sendable(id), **block, **more}
-
-
-def _input(arguments: Any, number: int) -> Any:
-    if not isinstance(arguments, str):
-        return arguments or {}
-    try:
-        return json.loads(arguments) if arguments.strip() else {}
-    except ValueError:
-        where = f"the arguments of tool_calls[{number}]"
-        raise Untranslatable(f"{where} are not valid JSON; repair them, or leave out call and result") from None
-
-
-def _in_order(fields: Mapping[str, Any], text: str, signed: Blocks, calls: Blocks) -> Blocks:
-    """The blocks of an answer as they came. A text that was changed since stands whole where the last one stood."""
-    order = fields["content_order"]
-    rest = {"thinking_blocks": deque(signed), "tool_calls": deque(calls)}
-    marks = [mark for mark in order if not isinstance(mark, str)]
-    changed: Blocks = [{}] * (len(marks) - 1) + [{"type": "text", "text": text}]
-    texts = deque(_cut(text, marks, fields.get("citations") or ()) or changed)
-    blocks: Blocks = []
-    for name in order:
-        queue = rest.setdefault(name, deque(fields.get(name) or ())) if isinstance(name, str) else texts
-        blocks += [queue.popleft()] if queue else []
-    return [block for block in [*blocks, *texts, *rest["tool_calls"]] if block]
-
-
-def _cut(text: str, marks: Iterable[Mapping[str, Any]], citations: Iterable[Any]) -> Blocks:
-    """The texts of an answer with what belongs to each; nothing where they are no longer those of the marks."""
-    found: Blocks = []
-    at, cited = 0, iter(citations)
-    for mark in marks:
-        piece = text[at : at + mark["length"]]
-        at += len(piece)
-        if digest(piece) != mark["digest"]:
-            return []
-        found.append({"type": "text", "text": piece, **(mark.get("fields") or {})})
-        if mark.get("cited"):
-            found[-1]["citations"] = next(cited, [])
-    return found if at == len(text) else []

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ._anthropic_messages import is_file
+from ._anthropic_shapes import dict_in, dicts_in
 
 _TOOL_BETAS = {
     "computer_20241022": "computer-use-2024-10-22",
@@ -29,12 +30,13 @@ def betas_of(body: Mapping[str, Any], *, effort_is_new: bool) -> Iterator[str]:
         yield from [beta for start, beta in _TOOL_BETAS.items() if kind.startswith(start)][:1]
         if tool.get("allowed_callers") or tool.get("input_examples"):
             yield "advanced-tool-use-2025-11-20"
-    config = body.get("output_config") or {}
+    config = dict_in(body.get("output_config") or {}, "'output_config'")
     if "output_format" in body or "format" in config:
         yield "structured-outputs-2025-11-13"
     if "effort" in config and not effort_is_new:
         yield "effort-2025-11-24"
-    for edit in (body.get("context_management") or {}).get("edits", ()):
+    management = dict_in(body.get("context_management") or {}, "'context_management'")
+    for edit in dicts_in(management.get("edits") or (), "the edits of context_management"):
         compacts = edit.get("type") == "compact_20260112"
         yield "compact-2026-01-12" if compacts else "context-management-2025-06-27"
     if body.get("mcp_servers"):

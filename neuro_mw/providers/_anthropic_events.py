@@ -28,8 +28,8 @@ _EVENT = frozenset({"type", "delta", "usage"})
 class EventTranslator:
     """The events of one stream in, parts out.
 
-    `reason` is why the answer ended in the provider's word: None until it said so and ended the message. `renamed` is
-    what `body_of` gave with the request.
+    `reason` is why the answer ended in the provider's word: None until it said so and ended the message. `over` says
+    that the message was ended: nothing more is to come. `renamed` is what `renamed_of` gave with the request.
 
     >>> translator = EventTranslator()
     >>> translator.feed({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
@@ -48,6 +48,7 @@ class EventTranslator:
         self._forced: dict[int, dict[str, Any]] = {}  # calls that stand for a JSON answer, as they started
         self._stop_reason: str | None = None
         self.reason: str | None = None
+        self.over = False
 
     def feed(self, event: dict[str, Any]) -> list[Part]:
         """The parts of one event. Raises ErrorEvent where the event is an error."""
@@ -55,9 +56,7 @@ class EventTranslator:
         if kind == "content_block_delta":
             delta = event["delta"]
             if delta["type"] == "text_delta":
-                text = delta["text"]
-                self._pieces[event["index"]].append(text)
-                return [TextDelta(text)] if text else []
+                return [TextDelta(text)] if (text := self._add(event["index"], delta["text"])) else []
             return self._delta(event["index"], delta)
         if kind == "content_block_start":
             return self._begin(event["index"], event["content_block"])
@@ -72,7 +71,7 @@ class EventTranslator:
             self._take(event, _EVENT)
         elif kind == "message_stop":
             self._take(event, _EVENT)
-            self.reason = self._stop_reason
+            self.reason, self.over = self._stop_reason, True
         elif kind == "error":
             raise ErrorEvent(event.get("error") or {})
         return []  # a ping, or an event of a kind that is newer than this code: the API asks to let it pass
@@ -101,16 +100,14 @@ class EventTranslator:
             slot = self._slots[index] = len(self._slots)
             return [ToolCallDelta(slot, block.get("id"), name_of(block, self._renamed))]
         text = block.get("text" if kind == "text" else "thinking") if kind in ("text", "thinking") else None
-        if not text:
+        if not (text := self._add(index, text)):
             return []
-        self._pieces[index].append(text)
         return [TextDelta(text) if kind == "text" else ReasoningDelta(text)]
 
     def _delta(self, index: int, delta: dict[str, Any]) -> list[Part]:
         kind, block = delta["type"], self._blocks[index]
         if kind == "thinking_delta":
-            self._pieces[index].append(delta["thinking"])
-            return [ReasoningDelta(delta["thinking"])] if delta["thinking"] else []
+            return [ReasoningDelta(text)] if (text := self._add(index, delta["thinking"])) else []
         if kind == "input_json_delta":
             return self._json(index, delta["partial_json"])
         if kind == "citations_delta":
@@ -123,10 +120,18 @@ class EventTranslator:
                 block[name] = before + value if grows else value
         return []
 
-    def _json(self, index: int, piece: str) -> list[Part]:
+    def _add(self, index: int, piece: Any) -> str:
+        """A piece of a block's text, kept. Raises TypeError before it can leave where it is neither text nor null."""
         if not piece:
-            return []
+            return ""
+        if not isinstance(piece, str):
+            raise TypeError("a piece of text is no string")
         self._pieces[index].append(piece)
+        return piece
+
+    def _json(self, index: int, given: Any) -> list[Part]:
+        if not (piece := self._add(index, given)):
+            return []
         if index in self._forced:
             return [TextDelta(piece)]
         return [ToolCallDelta(self._slots[index], arguments=piece)] if index in self._slots else []

@@ -1,18 +1,18 @@
-"""Messages and tools of the chat-completions vocabulary as those of Anthropic's Messages API.
+"""Messages of the chat-completions vocabulary as turns of Anthropic's Messages API.
 
-The API knows two roles that alternate, and a list of blocks in each turn. Blocks and tools that are Anthropic's own
-pass untouched.
+The API knows two roles that alternate, and a list of blocks in each turn. Blocks that are Anthropic's own pass
+untouched.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ._anthropic_answers import LONGEST_NAME, Blocks, Untranslatable, blocks_of, sendable
+from ._anthropic_history import blocks_of
+from ._anthropic_shapes import Blocks, Untranslatable, dict_in, dicts_in, text_in
+from ._anthropic_tools import sendable
 
 # the answer to "why is this here" that a model can use
 NOTE = "[What follows is a system message that was sent at this point of the conversation.]"
@@ -20,15 +20,6 @@ EMPTY = "(empty message)"  # the API takes no turn without text
 _DATA_URL = re.compile(r"data:([^;,]*)(?:;[^;,]*)*;base64,", re.IGNORECASE)
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _DOCUMENTS = frozenset({"application/pdf", "text/plain"})
-_TOOL = frozenset({"type", "function", "name", "parameters"})
-# fmt: off
-_CONSTRAINTS = frozenset({
-    "minItems", "maxItems", "uniqueItems", "contains", "minContains", "maxContains", "prefixItems", "minimum",
-    "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "minProperties",
-    "maxProperties", "patternProperties", "propertyNames", "dependentRequired", "dependentSchemas",
-    "unevaluatedProperties", "if", "then", "else", "not",
-})
-# fmt: on
 _NO_WORD = frozenset({"input_audio", "audio_url", "video_url", "input_video"})
 
 
@@ -75,12 +66,6 @@ def conversation_of(
     return lead, turns.found
 
 
-def plain(message: Any) -> Mapping[str, Any]:
-    """A message as a dict, also where it is an object of an SDK."""
-    found: Mapping[str, Any] = message if isinstance(message, Mapping) else message.model_dump(exclude_none=True)
-    return found
-
-
 class _Turns:
     """Turns that alternate: what follows in the same role joins the turn."""
 
@@ -122,7 +107,8 @@ def _is_blank(block: Mapping[str, Any]) -> bool:
 def _parts(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The blocks of a message's content, without blank texts; its own cache_control is that of the last."""
     content = message.get("content")
-    given = [_text(content)] if isinstance(content, str) else content or ()
+    content = () if content is None else content
+    given = [_text(content)] if isinstance(content, str) else dicts_in(content, "content")
     blocks = [block for part in given if not _is_blank(block := _part(part))]
     if blocks and message.get("cache_control") is not None:
         blocks[-1].setdefault("cache_control", message["cache_control"])
@@ -136,9 +122,11 @@ def _part(part: Mapping[str, Any]) -> dict[str, Any]:
         image = given if isinstance(given, Mapping) else {"url": given}
         block = _media(image.get("url"), image.get("format"))
     elif kind == "file":
-        block = _file(part.get("file") or {})
+        block = _file(dict_in(part.get("file") or {}, "'file'"))
+    elif kind == "text" and not isinstance(part.get("text"), str):
+        block = _text(text_in(part.get("text"), "the text of a part"))
     elif kind == "refusal":
-        block = _text(part.get("refusal") or "")
+        block = _text(text_in(part.get("refusal"), "'refusal'"))
     elif kind in _NO_WORD:
         raise Untranslatable(f"content of type {kind!r} has no form in this API; leave it out")
     else:
@@ -148,9 +136,10 @@ def _part(part: Mapping[str, Any]) -> dict[str, Any]:
     return block
 
 
-def _media(url: Any, media_type: str | None, kind: str = "image") -> dict[str, Any]:
+def _media(url: Any, media_type: Any, kind: str = "image") -> dict[str, Any]:
     if not isinstance(url, str):
         raise Untranslatable(f"a part of type {kind} has no URL")
+    media_type = text_in(media_type, "'format'")
     if url.startswith(("https://", "http://")):
         return {"type": kind, "source": {"type": "url", "url": url}}
     found = _DATA_URL.match(url)
@@ -163,7 +152,7 @@ def _media(url: Any, media_type: str | None, kind: str = "image") -> dict[str, A
 
 
 def _file(file: Mapping[str, Any]) -> dict[str, Any]:
-    id, media_type = file.get("file_id"), file.get("format")
+    id, media_type = file.get("file_id"), text_in(file.get("format"), "'format'")
     if file.get("file_data"):
         block = _media(file["file_data"], media_type, "document")
     elif not id:
@@ -182,7 +171,7 @@ def _file(file: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tool_result(message: Mapping[str, Any]) -> dict[str, Any]:
     content = message.get("content")
-    id = message.get("tool_call_id") or f"call_{message.get('name')}"
+    id = text_in(message.get("tool_call_id"), "'tool_call_id'") or f"call_{message.get('name')}"
     result: dict[str, Any] = {
         "type": "tool_result",
         "tool_use_id": sendable(id),
@@ -200,99 +189,3 @@ def is_file(block: Mapping[str, Any]) -> bool:
     if block.get("type") == "container_upload" or (isinstance(source, Mapping) and source.get("type") == "file"):
         return True
     return block.get("type") == "tool_result" and isinstance(inner, list) and any(map(is_file, inner))
-
-
-# --- tools -------------------------------------------------------------------------------------------------------
-
-
-def tools_of(tools: Iterable[Mapping[str, Any]], names: Mapping[str, str], *, structured: bool) -> Blocks:
-    """The tools; `structured` says whether the model can be held to a schema, as functions with ``strict`` ask for."""
-    return [_tool(tool, names, structured) for tool in tools]
-
-
-def choice_of(given: Any, names: Mapping[str, str]) -> dict[str, Any]:
-    """A ``tool_choice``, OpenAI's or the API's own.
-
-    >>> choice_of("required", {})
-    {'type': 'any'}
-    """
-    choice: dict[str, Any] = {**given} if isinstance(given, Mapping) else {"type": given}
-    if isinstance(choice.get("function"), Mapping):
-        choice = {"type": "tool", "name": choice["function"].get("name")}
-    choice["type"] = "any" if choice["type"] == "required" else choice["type"]
-    if choice["type"] not in ("auto", "none", "any", "tool"):
-        raise Untranslatable("the API has no such 'tool_choice'; it has auto, none, required, and one function")
-    if "name" in choice:
-        choice["name"] = names.get(choice["name"], choice["name"])
-    return choice
-
-
-def sent_names(tools: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """What functions are called in the request, where the API does not take the caller's name.
-
-    >>> sent_names([{"type": "function", "function": {"name": "a.b"}}])
-    {'a.b': 'a_b'}
-    """
-    called = [tool["function"].get("name") or "" for tool in tools if isinstance(tool.get("function"), Mapping)]
-    taken = {name for name in called if name == sendable(name)}
-    names: dict[str, str] = {}
-    for name in dict.fromkeys(called):
-        if name not in taken:
-            names[name] = next(one for one in _candidates(sendable(name)) if one not in taken)
-            taken.add(names[name])
-    return names
-
-
-def web_search(options: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenAI's ``web_search_options`` as the API's tool."""
-    tool: dict[str, Any] = {"type": "web_search_20250305", "name": "web_search"}
-    if place := (options.get("user_location") or {}).get("approximate"):
-        tool["user_location"] = {**place, "type": "approximate"}
-    if size := options.get("search_context_size"):
-        tool["max_uses"] = {"low": 1, "medium": 5, "high": 10}.get(size, 5)
-    return tool
-
-
-def supported(schema: Any) -> Any:
-    """A JSON schema in the subset that the API compiles; the constraints it has no word for go into the description."""
-    if not isinstance(schema, Mapping):
-        return schema
-    found: dict[str, Any] = {}
-    notes = []
-    for name, value in schema.items():
-        if name in _CONSTRAINTS:
-            notes += [f"{name}: {json.dumps(value)}"] if value is not False else []
-        elif name in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
-            found[name] = {key: supported(one) for key, one in value.items()}
-        elif name in ("anyOf", "oneOf", "allOf"):
-            name = "anyOf" if name == "oneOf" else name
-            found[name] = [*found.get(name, ()), *map(supported, value)]
-        else:
-            found[name] = supported(value) if name == "items" else value
-    if notes:
-        found["description"] = f"{schema.get('description', '')} ({'; '.join(notes)})".strip()
-    if found.get("type") == "object":
-        found["additionalProperties"] = False
-    return found
-
-
-def _candidates(name: str) -> Iterator[str]:
-    yield name
-    for number in itertools.count(2):
-        yield f"{name[: LONGEST_NAME - 1 - len(str(number))]}_{number}"
-
-
-def _tool(tool: Mapping[str, Any], names: Mapping[str, str], structured: bool) -> dict[str, Any]:
-    function, kind = tool.get("function"), tool.get("type") or "function"
-    if kind == "custom" and "custom" in tool:
-        raise Untranslatable("tools: the API has no tools of free text; make it a function")
-    if not isinstance(function, Mapping):
-        return dict(tool)
-    name, parameters = function.get("name") or "", function.get("parameters") or {}
-    rest = {key: value for key, value in {**function, **tool}.items() if key not in _TOOL and value is not None}
-    if kind not in ("function", "custom"):  # a tool of Anthropic's in the dress of a function
-        return {"type": kind, "name": name, **parameters, **rest}
-    schema = {"properties": {}, **parameters, "type": "object"}
-    if rest.pop("strict", False) and structured:
-        schema, rest["strict"] = supported(schema), True
-    return {"type": "custom", "name": names.get(name, name), "input_schema": schema, **rest}

@@ -10,19 +10,20 @@ import functools
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from neuro_mw.errors import BadRequest
 from neuro_mw.types import Params
 
-from ._anthropic_answers import Untranslatable
 from ._anthropic_betas import betas_of
-from ._anthropic_messages import choice_of, conversation_of, plain, sent_names, supported, tools_of, web_search
+from ._anthropic_facts import BUDGETS, facts_of
+from ._anthropic_messages import conversation_of
+from ._anthropic_shapes import NOT_OF_THE_SHAPE, Untranslatable, count_in, dict_in, dicts_in, text_in, texts_in
+from ._anthropic_tools import choice_of, sent_names, supported, tools_of, web_search
 from ._thinking import lacks_thinking, without_thinking
 
 _JSON_TOOL = "json_tool_call"
 _DUMMY = {"name": "dummy_tool", "type": "custom", "input_schema": {"type": "object", "properties": {}}}
-_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 2048, "high": 4096, "xhigh": 8192, "max": 16384}
 _ANSWER_TOKENS = 4096  # what is left for the answer where a budget for thinking is all that was said
 
 # fmt: off
@@ -43,23 +44,31 @@ _NO_WORD = {
     ), "leave it out"),
 }
 # fmt: on
-_NAME = re.compile(r"claude-[a-z]+-(\d)(?:[-._](\d{1,2}))?(?!\d)|claude-(\d)(?:[-.](\d))?-[a-z]")
 _PERSONAL = re.compile(r"[\w.%+-]+@[\w.-]+\.[a-zA-Z]{2,}|\+?[\d\s()-]{7,}")
 _log = logging.getLogger("neuro_mw")
 
 
-def body_of(params: Params, model: str, *, stream: bool) -> tuple[dict[str, Any], dict[str, str]]:
+def body_of(
+    params: Params, model: str, *, stream: bool, provider: str = "anthropic"
+) -> tuple[dict[str, Any], dict[str, str]]:
     """The body of a POST to /v1/messages, and the headers that it needs beside key and version.
 
-    Raises BadRequest, before anything is sent, for what the API has no word for. Changes nothing in `params`.
+    Raises BadRequest, before anything is sent, for what the API has no word for and what has not the shape that chat
+    completions give it; `provider` is the name in it and in warnings. Changes nothing in `params`.
 
     >>> body_of({"messages": [{"role": "user", "content": "hi"}]}, "claude-sonnet-4-5", stream=False)[0]["max_tokens"]
     64000
     """
     try:
-        return _Builder(params, model).request(stream)
+        if not isinstance(model, str):
+            raise Untranslatable(f"'model' is of type {type(model).__name__}; give a string")
+        return _Builder(params, model, provider).request(stream)
     except Untranslatable as error:
-        raise BadRequest(f"anthropic/{model}: {error}", provider="anthropic", model=model) from None
+        what = str(error)
+    except NOT_OF_THE_SHAPE:
+        what = "the params are not of the shape that chat completions have; look at messages, tools and their parts"
+    named = model if isinstance(model, str) else "?"
+    raise BadRequest(f"{provider}/{named}: {what}", provider=provider, model=named)
 
 
 def renamed_of(params: Params, model: str) -> dict[str, str | None]:
@@ -71,59 +80,20 @@ def renamed_of(params: Params, model: str) -> dict[str, str | None]:
     {'a_b': 'a.b'}
     """
     renamed: dict[str, str | None] = {sent: name for name, sent in sent_names(params.get("tools") or ()).items()}
-    if _schema_of(params) is not None and not _facts(model).structured:
+    if _schema_of(params) is not None and not facts_of(model).structured:
         renamed[_JSON_TOOL] = None
     return renamed
-
-
-class _Facts(NamedTuple):
-    """What a model takes. A name that tells no version (an alias of a gateway) gets the oldest forms."""
-
-    max_tokens: int
-    thinks: bool
-    adaptive: bool  # thinks as much as it sees fit, steered by an effort in the place of a budget
-    budgets: bool  # takes a budget for thinking
-    always_thinks: bool
-    efforts: frozenset[str]
-    structured: bool  # answers by a JSON schema
-    sampling: bool
-    system_inside: bool  # takes system turns within the conversation
-    forced_tools: bool
-    fast: bool
-
-
-@functools.lru_cache(256)
-def _facts(model: str) -> _Facts:
-    name = model.lower()
-    found = _NAME.search(name)
-    digits = [int(one) for one in found.groups() if one] if found else []
-    version = (*digits, 0)[:2] if digits else (4, 7) if "mythos-preview" in name else None
-    at = version or (0, 0)
-    adaptive = at >= (4, 6)
-    latest = re.search(r"(fable|mythos)-5[-.]1|(opus|sonnet)-5[-.]5", name)
-    return _Facts(
-        max_tokens=128_000 if adaptive else 64_000 if at >= (4, 5) else 4096,
-        thinks=version is None or at >= (3, 7),
-        adaptive=adaptive,
-        budgets=at <= (4, 6),
-        always_thinks=bool(latest or re.search("fable|mythos", name)),
-        efforts=frozenset(_BUDGETS) - ({"xhigh"} if at == (4, 6) else set()),
-        structured=at >= (4, 5),
-        sampling=at < (4, 7),
-        system_inside=at >= (4, 8),
-        forced_tools=not latest,
-        fast=version is None or ("opus" in name and adaptive),
-    )
 
 
 class _Builder:
     """One request on its way from the one vocabulary to the other."""
 
-    def __init__(self, params: Params, model: str) -> None:
+    def __init__(self, params: Params, model: str, provider: str) -> None:
         self._given = {name: value for name, value in params.items() if value is not None}
-        self._model, self._facts = model, _facts(model)
-        self._most = self._given.get("max_completion_tokens", self._given.get("max_tokens"))
-        self._messages = [plain(one) for one in self._given.get("messages", ())]
+        self._named, self._facts = f"{provider}/{model}", facts_of(model)
+        limits = [name for name in ("max_completion_tokens", "max_tokens") if name in self._given]
+        self._most = count_in(self._given[limits[0]], f"'{limits[0]}'") if limits else None
+        self._messages = dicts_in(self._given.get("messages", ()), "messages")
         self._names = sent_names(self._given.get("tools", ()))
         self._body: dict[str, Any] = {"model": model}
 
@@ -134,14 +104,15 @@ class _Builder:
         if stream:
             body["stream"] = True
         if stop := given.get("stop"):
-            body["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
+            body["stop_sequences"] = texts_in(stop, "'stop'")
         self._think()
         self._set_max_tokens()
         self._set_tools()
         self._set_format()
         self._set_user()
         self._converse()
-        betas = list(dict.fromkeys([*given.get("betas", ()), *betas_of(body, effort_is_new=self._facts.adaptive)]))
+        asked = texts_in(given.get("betas", ()), "'betas'")
+        betas = dict.fromkeys([*asked, *betas_of(body, effort_is_new=self._facts.adaptive)])
         return body, {"anthropic-beta": ",".join(betas)} if betas else {}
 
     def _refuse(self) -> None:
@@ -156,12 +127,12 @@ class _Builder:
 
     def _think(self) -> None:
         effort, thinking = self._given.get("reasoning_effort"), self._given.get("thinking")
-        effort = effort.get("effort") if isinstance(effort, Mapping) else effort
-        if effort not in (None, "none"):
+        effort = text_in(effort.get("effort") if isinstance(effort, Mapping) else effort, "'reasoning_effort'")
+        if effort not in ("", "none"):
             if effort not in self._facts.efforts:
                 known = ", ".join(sorted({*self._facts.efforts, "none"}))
                 raise Untranslatable(f"this model does not take that 'reasoning_effort'; it takes {known}")
-            usual: dict[str, Any] = {"type": "enabled", "budget_tokens": _BUDGETS[effort]}
+            usual: dict[str, Any] = {"type": "enabled", "budget_tokens": BUDGETS[effort]}
             if self._facts.adaptive:
                 self._set_effort("low" if effort == "minimal" else effort)
                 usual = {"type": "adaptive", "display": "summarized"}  # else its text is left out
@@ -169,16 +140,17 @@ class _Builder:
         if thinking and (taken := self._as_the_model_takes_it(thinking)):
             self._body["thinking"] = taken
 
-    def _as_the_model_takes_it(self, thinking: Any) -> dict[str, Any] | None:
+    def _as_the_model_takes_it(self, given: Any) -> dict[str, Any] | None:
+        thinking = dict_in(given, "'thinking'", "a dict with a type: enabled, adaptive or disabled")
         kind = thinking.get("type")
         if kind == "adaptive" and not self._facts.adaptive:
-            return self._within_max_tokens({"type": "enabled", "budget_tokens": _BUDGETS["medium"]})
+            return self._within_max_tokens({"type": "enabled", "budget_tokens": BUDGETS["medium"]})
         if kind == "enabled" and not self._facts.budgets:
-            budget = thinking.get("budget_tokens") or 0
-            self._set_effort(next((one for one in ("xhigh", "high", "medium") if budget >= _BUDGETS[one]), "low"))
+            budget = count_in(thinking.get("budget_tokens") or 0, "'budget_tokens'")
+            self._set_effort(next((one for one in ("xhigh", "high", "medium") if budget >= BUDGETS[one]), "low"))
             return {"type": "adaptive", **{name: thinking[name] for name in ("display",) if name in thinking}}
         if kind == "disabled" and self._facts.always_thinks:
-            _warn("the model always thinks: 'thinking' of type disabled was left out", self._model)
+            self._warn("the model always thinks: 'thinking' of type disabled was left out")
             return None
         return dict(thinking)
 
@@ -186,25 +158,28 @@ class _Builder:
         most = self._most
         if most is None or most > thinking["budget_tokens"]:
             return thinking
-        if most > _BUDGETS["minimal"]:
-            return {**thinking, "budget_tokens": int(most) - 1}
-        _warn("'thinking' was left out, max_tokens has no room for it", self._model)
+        if most > BUDGETS["minimal"]:
+            return {**thinking, "budget_tokens": most - 1}
+        self._warn("'thinking' was left out, max_tokens has no room for it")
         return None
 
     def _set_effort(self, effort: str) -> None:
-        self._body["output_config"] = {"effort": effort, **self._body.get("output_config", {})}
+        self._body["output_config"] = {
+            "effort": effort,
+            **dict_in(self._body.get("output_config", {}), "'output_config'"),
+        }
 
     def _set_max_tokens(self) -> None:
         budget = (self._body.get("thinking") or {}).get("budget_tokens")
-        usual = budget + _ANSWER_TOKENS if budget else self._facts.max_tokens
-        self._body["max_tokens"] = max(1, round(usual if self._most is None else self._most))
+        usual = count_in(budget, "'budget_tokens'") + _ANSWER_TOKENS if budget else self._facts.max_tokens
+        self._body["max_tokens"] = max(1, usual if self._most is None else self._most)
 
     def _set_tools(self) -> None:
         given, tools = self._given, []
         if "tools" in given:
             tools = tools_of(given["tools"], self._names, structured=self._facts.structured)
-            if not self._facts.structured and any((one.get("function") or {}).get("strict") for one in given["tools"]):
-                _warn("'strict' was left out of the tools", self._model)
+            if not self._facts.structured and any(map(_is_strict, dicts_in(given["tools"], "tools"))):
+                self._warn("'strict' was left out of the tools")
         elif any(message.get("tool_calls") for message in self._messages):
             tools = [_DUMMY]  # the API refuses calls in the messages of a request without tools
         if "web_search_options" in given:
@@ -223,7 +198,7 @@ class _Builder:
         schema = _schema_of(self._given)
         if schema is None:
             if self._given.get("response_format", {}).get("type", "text") != "text":
-                _warn("'response_format' was left out, it has no schema", self._model)
+                self._warn("'response_format' was left out, it has no schema")
         elif self._facts.structured:
             self._body["output_format"] = {"type": "json_schema", "schema": supported(schema)}
         else:
@@ -234,13 +209,13 @@ class _Builder:
 
     def _set_user(self) -> None:
         if "prompt_cache_retention" in self._given:
-            _warn("'prompt_cache_retention' was left out, say it in cache_control", self._model)
-        metadata = self._given.get("metadata") or {}
+            self._warn("'prompt_cache_retention' was left out, say it in cache_control")
+        metadata = dict_in(self._given.get("metadata") or {}, "'metadata'")
         user = metadata.get("user_id", self._given.get("user"))
         if metadata.keys() - {"user_id"}:
-            _warn("of 'metadata' the API takes user_id only, the rest was left out", self._model)
+            self._warn("of 'metadata' the API takes user_id only, the rest was left out")
         if user is not None and _PERSONAL.fullmatch(str(user)):
-            _warn("'user' was left out, the API refuses mail addresses and numbers", self._model)
+            self._warn("'user' was left out, the API refuses mail addresses and numbers")
         elif user is not None:
             self._body["metadata"] = {"user_id": user}
 
@@ -248,23 +223,32 @@ class _Builder:
         body = self._body
         system, turns = conversation_of(self._messages, system_inside=self._facts.system_inside, names=self._names)
         given = self._given.get("system") or []
-        if system := [*([{"type": "text", "text": given}] if isinstance(given, str) else given), *system]:
+        first = [{"type": "text", "text": given}] if isinstance(given, str) else dicts_in(given, "system")
+        if system := [*map(dict, first), *system]:
             body["system"] = system
         body["messages"] = turns
         if (body.get("thinking") or {}).get("type") == "enabled" and lacks_thinking(turns):
-            _warn("'thinking' was left out, the last tool call came without its own", self._model)
+            self._warn("'thinking' was left out, the last tool call came without its own")
             del body["thinking"]
             body["messages"] = without_thinking(turns)
 
+    def _warn(self, what: str) -> None:
+        _warn(what, self._named)
+
 
 @functools.lru_cache(256)
-def _warn(what: str, model: str) -> None:
+def _warn(what: str, named: str) -> None:
     """Say what was left out: once for each model, not with each call."""
-    _log.warning("anthropic/%s: %s", model, what)
+    _log.warning("%s: %s", named, what)
 
 
-def _schema_of(params: Params) -> Any:
-    given = params.get("response_format") or {}
-    if not isinstance(given, Mapping):
-        raise Untranslatable("'response_format' is no dict; give the JSON schema of that type")
-    return given.get("response_schema") or (given.get("json_schema") or {}).get("schema")
+def _is_strict(tool: Mapping[str, Any]) -> bool:
+    function = tool.get("function")
+    return isinstance(function, Mapping) and bool(function.get("strict"))
+
+
+def _schema_of(params: Params) -> Mapping[str, Any] | None:
+    given = dict_in(params.get("response_format") or {}, "'response_format'", "a dict with the JSON schema")
+    schema = given.get("response_schema")
+    schema = schema or dict_in(given.get("json_schema") or {}, "'json_schema'").get("schema")
+    return None if schema is None else dict_in(schema, "the schema of 'response_format'")

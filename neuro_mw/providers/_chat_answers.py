@@ -5,6 +5,7 @@ litellm speaks this dialect too, so both drivers translate here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,14 +70,14 @@ def plain(value: Any) -> dict[str, Any]:
 
 
 def response_of(answer: Any) -> Response:
-    """A whole answer of litellm."""
+    """A whole answer."""
     data = plain(answer)
     choices = [plain(choice) for choice in data.get("choices") or ()]
     choice = choices[0] if choices else {}
     message = choice.get("message") or {}
     calls = _calls(message)
     fields = {**rest_of(data, TOP), **rest_of(choice, CHOICE), **rest_of(message, MESSAGE)}
-    if call_fields := {str(index): rest for index, _, rest in calls if rest}:
+    if call_fields := {call.id or str(index): rest for index, call, rest in calls if rest}:
         fields["tool_call_fields"] = call_fields
     usage, usage_rest = usage_of(data.get("usage"))
     if usage_rest:
@@ -149,6 +150,8 @@ def call_of(call: dict[str, Any]) -> tuple[str | None, str | None, str, dict[str
     if rest.get("type") == "function":
         del rest["type"]
     arguments = function.get("arguments") or function.get("input") or ""
+    if not isinstance(arguments, str):  # some servers send the object, and not its text
+        arguments = json.dumps(arguments, ensure_ascii=False)
     return call.get("id") or None, function.get("name") or None, arguments, rest
 
 
@@ -200,15 +203,15 @@ def usage_of(data: Any) -> tuple[Usage, dict[str, Any]]:
     if not data.get("prompt_tokens") and not data.get("completion_tokens"):
         return Usage(), rest
     return Usage(
-        input_tokens=data.get("prompt_tokens"),
-        output_tokens=data.get("completion_tokens"),
+        input_tokens=_first(data.get("prompt_tokens")),
+        output_tokens=_first(data.get("completion_tokens")),
         cache_read_tokens=_first(
             asked.get("cached_tokens"), data.get("cache_read_input_tokens"), data.get("prompt_cache_hit_tokens")
         ),
         cache_write_tokens=_first(
             data.get("cache_creation_input_tokens"), asked.get("cache_creation_tokens"), asked.get("cache_write_tokens")
         ),
-        reasoning_tokens=said.get("reasoning_tokens"),
+        reasoning_tokens=_first(said.get("reasoning_tokens")),
     ), rest
 
 
@@ -216,5 +219,6 @@ def _object(value: Any) -> dict[str, Any]:
     return value if type(value) is dict else plain(value or {})
 
 
-def _first(*values: int | None) -> int | None:
-    return next((value for value in values if value is not None), None)
+def _first(*values: Any) -> int | None:
+    """The first that is a count."""
+    return next((value for value in values if isinstance(value, int) and not isinstance(value, bool)), None)

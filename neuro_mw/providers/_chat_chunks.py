@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from neuro_mw.frozen import own_copy
 from neuro_mw.types import (
     FinishReason,
     Part,
@@ -25,6 +27,25 @@ _NAMES = frozenset({"id", "type", "role", "name", "format", "signature", "status
 _SILENT = frozenset({"role", "content", "reasoning_content"})
 
 
+class _Call:
+    """What is known of a tool call so far."""
+
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.name: str | None = None
+        self.arguments: list[str] = []
+
+    def is_whole(self) -> bool:
+        """Whether it has a name, and arguments that nothing needs to follow."""
+        try:
+            json.loads("".join(self.arguments))
+        except ValueError:
+            return False
+        return self.name is not None
+
+
 class ChunkTranslator:
     """The chunks of one stream in, parts out; `reason` is why it ended in the provider's word, None until it says.
 
@@ -32,12 +53,14 @@ class ChunkTranslator:
     one that says the same is nothing but its text: that comparison is a tenth of the price of reading it.
     """
 
+    over = False  # [DONE] says so, and the driver reads it
+
     def __init__(self, model: str | None = None) -> None:
         self._model = model
         self._begun = False
         self._seen: dict[str, Any] = {}  # what `collect` will have made of the provider fields so far
-        self._slots: dict[int, int] = {}  # the provider's index of a tool call -> ours
-        self._ids: list[str | None] = []
+        self._slots: dict[int, int] = {}  # the provider's index of a tool call -> ours, the latest with that index
+        self._calls: list[_Call] = []
         self.reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._signed: dict[str, list[dict[str, Any]]] = {}
@@ -68,7 +91,7 @@ class ChunkTranslator:
         return parts
 
     def _chunk(self, data: dict[str, Any]) -> Iterator[Part]:
-        if data.get("error") and not data.get("choices"):
+        if data.get("error"):  # OpenRouter sends it beside a choice
             raise ErrorEvent(error_of(data))
         if "is_finished" in data:  # litellm's generic chunk, among those of the usual shape
             delta = {"content": data.get("text"), "tool_calls": [data["tool_use"]] if data.get("tool_use") else None}
@@ -106,7 +129,7 @@ class ChunkTranslator:
             fields[name] = [sealed(block) for block in blocks]
         native = self._seen.get("native_finish_reason")
         fields |= native_reason(self.reason, self._seen)
-        return reason_of(self.reason, native, bool(self._ids)), usage, fields
+        return reason_of(self.reason, native, bool(self._calls)), usage, fields
 
     def _choice(self, choice: dict[str, Any]) -> Iterator[Part]:
         delta = plain(choice.get("delta") or {})
@@ -144,19 +167,35 @@ class ChunkTranslator:
             calls.append({"index": 0, "function": delta["function_call"]})
         for call in calls:
             id, name, arguments, rest = call_of(plain(call))
-            slot = self._slot(call.get("index") or 0, id)
+            slot = self._slot(call.get("index"), id, name)
+            known = self._calls[slot]
+            known.id, known.name = known.id or id, known.name or name
+            known.arguments.append(arguments)
             yield ToolCallDelta(slot, id, name, arguments)
-            fields = {"tool_call_fields": {str(slot): rest}} if rest else {}
+            fields = {"tool_call_fields": {known.id or str(slot): rest}} if rest else {}
             if fields := self._grow(self._seen, fields, lists=True, strings=True):
                 yield ProviderDelta(fields)
 
-    def _slot(self, index: int, id: str | None) -> int:
-        slot = self._slots.get(index)
-        # some providers give every parallel call the index 0, each with an id of its own
-        if slot is None or (id is not None and self._ids[slot] is not None and self._ids[slot] != id):
-            slot = self._slots[index] = len(self._ids)
-            self._ids.append(id)
-        return slot
+    def _slot(self, index: int | None, id: str | None, name: str | None) -> int:
+        """Our index of the call that a piece belongs to; a new one where it begins a call.
+
+        Some providers give no index, or every parallel call the index 0: then ids tell calls apart, and where there are
+        none, a name behind arguments that are whole.
+        """
+        if id is not None:
+            slot = next((at for at, call in enumerate(self._calls) if call.id == id), None)
+            if slot is not None:
+                return slot
+        slot = self._slots.get(index or 0) if index is not None or not self._calls else len(self._calls) - 1
+        if slot is not None:
+            known = self._calls[slot]
+            nameless = known.id is None and id is None
+            begins = (name is not None and known.is_whole()) if nameless else None not in (id, known.id)
+            if not begins:
+                return slot
+        self._calls.append(_Call())
+        self._slots[index or 0] = len(self._calls) - 1
+        return len(self._calls) - 1
 
     def _grow(self, seen: dict[str, Any], new: dict[str, Any], *, lists: bool, strings: bool) -> dict[str, Any]:
         """What to send so that all that was sent, merged as `collect` merges, is what the chunks said.
@@ -172,12 +211,13 @@ class ChunkTranslator:
                 continue
             if isinstance(before, list) and isinstance(value, list):
                 tail = value[len(before) :] if not lists and value[: len(before)] == before else value
-                seen[name] = before + tail
+                before.extend(tail)
                 if tail:
                     send[name] = tail
                 continue
             if isinstance(before, str) and isinstance(value, str) and strings and name not in _NAMES:
                 value = before + value
             if name not in seen or value != before:
-                seen[name] = send[name] = plain(value) if isinstance(value, dict) else value
+                send[name] = plain(value) if isinstance(value, dict) else value
+                seen[name] = own_copy(send[name])
         return send

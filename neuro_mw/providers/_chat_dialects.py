@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from neuro_mw.bundled import LITELLM_NAMES
+
 MAX_COMPLETION_TOKENS = "max_completion_tokens"
 _NOTHING: Mapping[str, Any] = {}
 
@@ -46,7 +48,8 @@ class Dialect(NamedTuple):
 _THINKING_BLOCKS = frozenset({"thinking_blocks"})  # Anthropic's, signed: no other API takes them
 
 _DIALECTS: dict[str, Dialect] = {
-    "groq": Dialect(foreign=frozenset({"reasoning_content"})),  # "property 'reasoning_content' is unsupported"
+    # "property 'reasoning_content' is unsupported"; litellm 1.109 leaves out both
+    "groq": Dialect(foreign=_THINKING_BLOCKS | {"reasoning_content"}),
     "mistral": Dialect(  # its schema forbids every key it does not name: 422 extra_forbidden
         limit="max_tokens",
         renames={"seed": "random_seed"},
@@ -83,7 +86,7 @@ _DIALECTS: dict[str, Dialect] = {
     "llama_cpp": Dialect(),
     "ollama": Dialect(),
 }
-_SAME = {"together_ai": "together", "fireworks_ai": "fireworks", "hosted_vllm": "vllm", "llamafile": "llama_cpp"}
+_SAME = {theirs: ours for ours, theirs in LITELLM_NAMES.items()}
 _ANY = Dialect(cache_control="keep")  # openai, azure and the rest: behind a base URL may stand a gateway to Anthropic
 
 # OpenAI refuses max_tokens with these: "... is not supported with this model. Use 'max_completion_tokens' instead."

@@ -36,7 +36,7 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
     429: ProviderRateLimited,
     504: ProviderTimeout,
 }
-_BY_CODE: dict[Any, type[ProviderError]] = {
+_BY_CODE: dict[Any, type[ProviderError]] = {  # codes, and types where there is no status
     "context_length_exceeded": ContextTooLong,
     "content_policy_violation": ContentRefused,
     "content_filter": ContentRefused,
@@ -63,11 +63,13 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 _SAFE = re.compile(r"[\w.\-]{1,64}")
+_STATUS = re.compile(r"[45]\d\d", re.ASCII)
+_NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 _TEXT_READ = 4096  # characters of an error's text that are looked at
 
 
 class ErrorEvent(Exception):  # noqa: N818  # it is an event, which the driver makes an error of
-    """An error that came as an event of a stream which had begun well; ``error`` is its object."""
+    """An error that came in an answer which had begun well, as an event or in its body; ``error`` is its object."""
 
     def __init__(self, error: Mapping[str, Any]) -> None:
         self.error = error
@@ -84,11 +86,12 @@ def provider_error(
     headers: Mapping[str, str] | None = None,
     more: str = "",
     detail: str = "",
+    key: str | None = None,
 ) -> ProviderError:
     """The error of our tree for what a provider sent: `status`, the `error` object of the body, the `headers`.
 
     `wanted` is the class where more is known than that, `more` goes behind what happened, `detail` among what stands
-    in brackets. The provider's own text is never repeated: it may hold the prompt.
+    in brackets. The provider's own text is never repeated: it may hold the prompt; nor is what may be (part of) `key`.
 
     >>> provider_error("openai", "gpt-4o", status=429, headers={"retry-after": "7"}).retry_after
     7.0
@@ -100,9 +103,11 @@ def provider_error(
     if "insufficient_quota" in (code, kind):
         retryable = False  # a 429 that time does not mend
     request_id = request_id_of(headers)
+    if request_id is not None and _shows(request_id, key):
+        request_id = None
     details = [f"HTTP {status}"] if status is not None else []
     named = (("type", kind), ("code", code), ("request id", request_id))
-    details += [f"{label} {text}" for label, text in named if is_safe(text)]
+    details += [f"{label} {text}" for label, text in named if is_safe(text) and not _shows(text, key)]
     details += [detail] if detail else []
     said = f" ({', '.join(details)})" if details else ""
     return wanted(
@@ -114,6 +119,12 @@ def provider_error(
         retry_after=retry_after(headers),
         request_id=request_id,
     )
+
+
+def _shows(text: Any, key: str | None) -> bool:
+    """Whether a text shows a key, or a piece of it that is long enough to matter."""
+    said = str(text)
+    return key is not None and len(said) >= 8 and (said in key or key in said)
 
 
 def class_of(status: int | None, error: Mapping[str, Any]) -> type[ProviderError]:
@@ -147,12 +158,14 @@ def error_of(body: Any) -> Mapping[str, Any]:
 def status_in(error: Mapping[str, Any]) -> int | None:
     """The HTTP status that an error event of a stream names, None where it names none."""
     named = (error.get("status"), error.get("status_code"), error.get("code"))
-    return next((int(str(value)) for value in named if is_status(value)), None)
+    return next((int(value) for value in named if value is not None and is_status(value)), None)
 
 
 def is_status(value: Any) -> bool:
     """Whether it can be the status of a failure."""
-    return str(value).isdecimal() and 400 <= int(value) < 600
+    if isinstance(value, str):
+        return _STATUS.fullmatch(value) is not None
+    return isinstance(value, int) and 400 <= value < 600
 
 
 def is_safe(text: Any) -> bool:
@@ -177,7 +190,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     lower = {str(name).lower(): str(value).strip() for name, value in headers.items()}
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = lower.get(name, "")
-        if re.fullmatch(r"\d+(\.\d+)?", value):
+        if _NUMBER.fullmatch(value):
             return float(value) / unit
     if "retry-after" not in lower:
         return None

@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 
 import aiohttp
 from aiohttp import hdrs
-from orjson import dumps as dumps
-from orjson import loads as loads
 
 from neuro_mw.errors import ProviderError, ProviderTimeout, ProviderUnavailable
 
 from . import _sessions
+from ._call_options import Timeouts
 from ._errors import provider_error
-from ._transport import Timeouts
 
 MAX_ERROR = 1 << 16  # bytes of the body of a failure that are read
 _LARGE = 1 << 20  # bytes of a request; aiohttp sends more than that in steps if it is a file
@@ -32,6 +30,7 @@ class Call(NamedTuple):
     provider: str
     model: str
     url: str
+    key: str | None
     headers: Mapping[str, str]
     body: bytes
     undo: Any
@@ -46,37 +45,47 @@ class Call(NamedTuple):
         name = type(error).__name__
         if isinstance(error, TimeoutError):
             return self.error(ProviderTimeout, detail=name)
-        if isinstance(error, aiohttp.ClientResponseError):
-            return self.error(ProviderUnavailable, more=": what it sent is not HTTP, or its headers are too large")
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
             return self.error(ProviderUnavailable, more=": its certificate cannot be verified", detail=name)
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return self.error(ProviderUnavailable, more=": the proxy refused to connect", status=error.status)
+        if isinstance(error, ValueError):  # what yarl and aiohttp say of an address or of a header may quote it
+            return self.error(ProviderUnavailable, more=": its address or a header cannot be used")
+        if isinstance(error, aiohttp.ClientResponseError):
+            return self.error(ProviderUnavailable, more=": what it sent is not HTTP, or its headers are too large")
         return self.error(ProviderUnavailable, detail=name)
 
     def error(self, wanted: type[ProviderError], **more: Any) -> ProviderError:
         """A provider error of this call."""
-        return provider_error(self.provider, self.model, wanted=wanted, **more)
+        return provider_error(self.provider, self.model, wanted=wanted, key=self.key, **more)
 
 
 class Answer:
     """An answer whose head is there; its body is read piece by piece. Close it, whatever happened."""
 
-    __slots__ = ("_call", "_clock", "_content", "_left", "_response", "_room", "headers", "status")
+    __slots__ = ("_call", "_clock", "_content", "_left", "_read", "_response", "_room", "headers", "status")
 
     def __init__(self, call: Call, response: aiohttp.ClientResponse, clock: Callable[[], float], left: float) -> None:
         self._call, self._response, self._content, self._clock = call, response, response.content, clock
-        self._room, self._left = call.max_bytes, left
+        self._room, self._left, self._read = call.max_bytes, left, call.timeouts.read or math.inf
         self.status, self.headers = response.status, response.headers
 
     async def piece(self) -> bytes:
         """What has come since; empty at the end. Raises ProviderError where nothing more comes, or too much.
 
-        The limit for the whole call counts the time spent here, and is looked at when a piece came: one wait alone is
-        bounded by the limit between two pieces.
+        The limit for the whole call counts the time spent here.
         """
         begun, failure = self._clock(), None
         try:
-            data = await self._content.readany()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            if self._left >= self._read:  # aiohttp's limit for a silence comes first
+                data = await self._content.readany()
+            else:
+                async with asyncio.timeout(self._left):
+                    data = await self._content.readany()
+        except TimeoutError as error:
+            failure = self._late() if self._clock() - begun >= self._left else self._call.failed(error)
+            cause: BaseException | None = None
+        except (aiohttp.ClientError, OSError) as error:
             failure, cause = self._call.failed(error), _safe(error)
         if failure is not None:
             raise failure from cause
@@ -91,17 +100,9 @@ class Answer:
 
     async def whole(self) -> bytes:
         """The rest of the body, within the limit for the whole call."""
-        if self._content.is_eof():  # it came with the head, as most do
-            return await self.piece()
-        pieces, late = [], False
-        try:
-            async with asyncio.timeout(None if self._left == math.inf else self._left):
-                while data := await self.piece():
-                    pieces.append(data)
-        except TimeoutError:
-            late = True
-        if late:
-            raise self._late()
+        pieces = []
+        while data := await self.piece():
+            pieces.append(data)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _late(self) -> ProviderError:
@@ -131,7 +132,6 @@ class Answer:
 async def post(call: Call) -> Answer:
     """Send `call`; the answer's head. Raises ProviderError where none came."""
     session = await _sessions.current()
-    await session.settle()
     total = call.timeouts.total
     failure, clock = None, session.clock
     begun = clock()
@@ -147,7 +147,7 @@ async def post(call: Call) -> Answer:
                 ssl=await _sessions.tls() if call.url.startswith("https:") else True,
                 timeout=_limits(call.timeouts),
             )
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         failure, cause = call.failed(error), _safe(error)
     if failure is not None:
         raise failure from cause
@@ -156,11 +156,11 @@ async def post(call: Call) -> Answer:
 
 @functools.lru_cache(64)
 def _limits(timeouts: Timeouts) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(sock_connect=timeouts.connect, sock_read=timeouts.read)
+    return aiohttp.ClientTimeout(connect=timeouts.connect, sock_read=timeouts.read)
 
 
 def _safe(error: BaseException) -> BaseException | None:
     """What may stand as the cause of an error: nothing that holds the request with its key, or a proxy's password."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.os_error
-    return None if isinstance(error, aiohttp.ClientResponseError) else error
+    return None if isinstance(error, aiohttp.ClientResponseError | ValueError) else error

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from neuro_mw.errors import BadRequest, ProviderError, ProviderUnavailable, StreamInterrupted
 from neuro_mw.parts import parts_of
 from neuro_mw.types import Finish, FinishReason, Params, Part, ProviderDelta, Response, Usage
 
+from ._call_options import CallOptions, split
 from ._errors import ErrorEvent, error_of, provider_error, status_in
 from ._sse import SSEReader
-from ._transport import Transport, split
 
 if TYPE_CHECKING:
     from ._http import Answer, Call
@@ -22,14 +25,17 @@ MAX_ANSWER = 64 << 20  # bytes
 # What reading an answer of another shape than the dialect's raises.
 _GARBAGE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
+_LONG_NUMBER = re.compile(rb"\d{19}")
 _LISTS = ("anthropic-beta",)  # headers to which a caller's value is added
 _loaded: Any = None  # the module `_http`, once it was needed
+_parse: Callable[[bytes], Any] = json.loads  # orjson's from then on
 
 
 class Translator(Protocol):
-    """The events of one stream in, parts out."""
+    """The events of one stream in, parts out. ``over``: nothing of the answer is to come."""
 
     reason: str | None
+    over: bool
 
     def feed(self, event: Any) -> Iterable[Part]: ...
     def end(self) -> tuple[FinishReason, Usage, dict[str, Any]]: ...
@@ -43,7 +49,7 @@ class Request(NamedTuple):
     undo: Any = None
 
 
-class NativeModel:
+class NativeModel(ABC):
     """A model behind plain HTTP: aiohttp and orjson, one pool of connections for each event loop.
 
     A dialect says where to, with which headers and body, and how to read what comes back.
@@ -68,29 +74,32 @@ class NativeModel:
 
     # --- what a dialect says --------------------------------------------------------------------------------------
 
+    options: frozenset[str] = frozenset()
+    """Those of `_call_options.OF_SOME` that it has."""
+
+    @abstractmethod
     def request_of(self, params: Params, model: str, url: str, *, stream: bool) -> Request:
         """What is sent to `url`."""
-        raise NotImplementedError
 
-    def url_of(self, model: str, transport: Transport) -> str:
+    @abstractmethod
+    def url_of(self, model: str, options: CallOptions) -> str:
         """Where the request goes."""
-        raise NotImplementedError
 
-    def headers_of(self, key: str | None, transport: Transport) -> dict[str, str]:
+    @abstractmethod
+    def headers_of(self, key: str | None, url: str, options: CallOptions) -> dict[str, str]:
         """The headers of every request; `key` is the API key."""
-        raise NotImplementedError
 
-    def key_of(self, model: str, transport: Transport) -> str | None:
+    @abstractmethod
+    def key_of(self, model: str, options: CallOptions) -> str | None:
         """The API key. Raises AuthenticationFailed where there has to be one and is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def response_of(self, answer: Any, undo: Any) -> Response:
         """A whole answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def translator(self, model: str, undo: Any) -> Translator:
         """What reads the events of one stream."""
-        raise NotImplementedError
 
     # --- a call ---------------------------------------------------------------------------------------------------
 
@@ -99,7 +108,7 @@ class NativeModel:
         call = await self._call(params, stream=False)
         answer = await self._send(call)
         try:
-            return self._response(call, await answer.whole())
+            return self._response(call, answer, await answer.whole())
         finally:
             answer.close()
 
@@ -109,61 +118,72 @@ class NativeModel:
         answer = await self._send(call)
         try:
             if "application/json" in answer.headers.get("content-type", ""):  # a server that does not stream
-                for part in parts_of(self._response(call, await answer.whole())):
+                for part in parts_of(self._response(call, answer, await answer.whole())):
                     yield part
                 return
             translator, reader, over = self.translator(call.model, call.undo), SSEReader(), False
             while not over:
                 piece = await answer.piece()
                 for event, data in reader.feed(piece) if piece else reader.end():
-                    if data == b"[DONE]":
+                    if data.startswith(b"[DONE]"):
                         over = True
                         break
-                    for part in self._translate(call, translator, event, data):
+                    for part in self._translate(call, answer, translator, event, data):
                         yield part
-                over = over or not piece
+                over = over or translator.over or not piece
             if translator.reason is None:
                 raise StreamInterrupted(f"{self.provider}/{call.model}: the stream ended without a finish reason")
             await answer.drain()
-            reason, usage, fields = translator.end()
-            if fields:
-                yield ProviderDelta(fields)
-            yield Finish(reason, usage)
+            for part in self._end(call, answer, translator):
+                yield part
         finally:
             answer.close()
 
-    def _translate(self, call: Call, translator: Translator, event: bytes, data: bytes) -> Iterable[Part]:
+    def _translate(
+        self, call: Call, answer: Answer, translator: Translator, event: bytes, data: bytes
+    ) -> Iterable[Part]:
+        error: Mapping[str, Any] | None = None
         try:
-            parsed = _loaded.loads(data)
+            if not data:  # what keeps a connection alive
+                return ()
+            parsed = _loads(data)
             if event == b"error":
                 raise ErrorEvent(error_of(parsed))
             return translator.feed(parsed)
         except ErrorEvent as sent:
-            error: Mapping[str, Any] | None = sent.error
+            error = sent.error
         except _GARBAGE:
-            error = None
-        raise self._refused(call, error)
+            pass
+        raise self._refused(call, answer, error)
+
+    def _end(self, call: Call, answer: Answer, translator: Translator) -> list[Part]:
+        try:
+            reason, usage, fields = translator.end()
+            return [*([ProviderDelta(fields)] if fields else ()), Finish(reason, usage)]
+        except _GARBAGE:
+            pass
+        raise self._refused(call, answer, None)
 
     async def _call(self, params: Params, *, stream: bool) -> Call:
-        http = _loaded or await asyncio.to_thread(_load)
-        params_of_body, transport = split(params)
+        http = await _http_module()
+        params_of_body, options = split(params, self.options)
         model = params.get("model") or self.model_id
-        url = self.url_of(model, transport)
-        headers = self.headers_of(self.key_of(model, transport), transport)
+        url, key = self.url_of(model, options), self.key_of(model, options)
+        headers = self.headers_of(key, url, options)
         request = self.request_of(params_of_body, model, url, stream=stream)
-        body = {**request.body, **transport.extra_body} if transport.extra_body else request.body
-        for extra in (request.headers, self._headers, transport.headers):
+        body = {**request.body, **options.extra_body} if options.extra_body else request.body
+        for extra in (request.headers, self._headers, options.headers):
             if extra:
                 _override(headers, extra)
-        if transport.query:
-            url = _with_query(url, transport.query)
-        sent, limits = self._dump(body, model), (transport.timeouts, self._max_bytes)
-        made: Call = http.Call(self.provider, model, url, headers, sent, request.undo, *limits)
+        if options.query:
+            url = _with_query(url, options.query)
+        sent, limits = self._dump(body, model), (options.timeouts, self._max_bytes)
+        made: Call = http.Call(self.provider, model, url, key, headers, sent, request.undo, *limits)
         return made
 
     async def _send(self, call: Call) -> Answer:
         """The answer to a call. Raises ProviderError where the provider refused."""
-        answer: Answer = await _loaded.post(call)
+        answer: Answer = await (await _http_module()).post(call)
         if 200 <= answer.status < 300:
             return answer
         try:
@@ -178,37 +198,39 @@ class NativeModel:
             error=error_of(_maybe_json(body)),
             headers=answer.headers,
             more=more,
+            key=call.key,
         )
 
-    def _response(self, call: Call, body: bytes) -> Response:
+    def _response(self, call: Call, answer: Answer, body: bytes) -> Response:
+        error: Mapping[str, Any] | None = None
         try:
-            return self.response_of(_loaded.loads(body), call.undo)
+            return self.response_of(_loads(body), call.undo)
         except ErrorEvent as sent:  # in an answer that says 200
-            error: Mapping[str, Any] | None = sent.error
+            error = sent.error
         except _GARBAGE:
-            error = None
-        raise self._refused(call, error)
+            pass
+        raise self._refused(call, answer, error)
 
-    def _refused(self, call: Call, error: Mapping[str, Any] | None) -> ProviderError:
+    def _refused(self, call: Call, answer: Answer, error: Mapping[str, Any] | None) -> ProviderError:
         """What to raise for an error object in an answer, or for one (None) that cannot be read.
 
         It is raised behind the `except`: what a JSON decoder raises holds the text it could not read.
         """
+        known: dict[str, Any] = {"headers": answer.headers, "key": call.key}
         if error is not None:
-            return provider_error(self.provider, call.model, status=status_in(error), error=error)
+            return provider_error(self.provider, call.model, status=status_in(error), error=error, **known)
         more = ": its answer is not the JSON that was to come"
-        return provider_error(self.provider, call.model, wanted=ProviderUnavailable, more=more)
+        return provider_error(self.provider, call.model, wanted=ProviderUnavailable, more=more, **known)
 
     def _dump(self, body: dict[str, Any], model: str) -> bytes:
+        import orjson
+
         try:
-            sent: bytes = _loaded.dumps(body, default=_plain)
-            return sent
+            return orjson.dumps(body, default=_plain)
         except TypeError:
             pass
-        import json
-
         try:  # what orjson does not write: lone surrogates, integers of more than 64 bits, keys that are no strings
-            return json.dumps(body, default=_plain).encode()
+            return json.dumps(body, default=_plain, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise BadRequest(
                 f"{self.provider}/{model}: the params hold something that is no JSON ({error})",
@@ -217,16 +239,31 @@ class NativeModel:
             ) from None
 
 
-def _load() -> Any:
+async def _http_module() -> Any:
     """What a call needs; loading it takes a tenth of a second, so not on the event loop."""
-    global _loaded
-    _loaded = importlib.import_module("neuro_mw.providers._http")
+    global _loaded, _parse
+    if _loaded is None:
+        _parse = (await asyncio.to_thread(importlib.import_module, "orjson")).loads
+        _loaded = await asyncio.to_thread(importlib.import_module, "neuro_mw.providers._http")
     return _loaded
+
+
+def _loads(data: bytes) -> Any:
+    """JSON as providers send it: with integers of any length, NaN, and halves of surrogate pairs.
+
+    orjson, which is several times faster, has none of these; the first it would turn into a float without a word.
+    """
+    if b'"input"' in data and _LONG_NUMBER.search(data):  # of a tool: elsewhere numbers are counts
+        return json.loads(data)
+    try:
+        return _parse(data)
+    except ValueError:
+        return json.loads(data)
 
 
 def _maybe_json(body: bytes) -> Any:
     try:
-        return _loaded.loads(body)
+        return _loads(body)
     except ValueError:
         return body.decode("utf-8", "replace")
 
@@ -248,6 +285,8 @@ def _override(headers: dict[str, str], extra: Mapping[str, str]) -> None:
 
 
 def _with_query(url: str, query: Mapping[str, Any]) -> str:
-    from urllib.parse import urlencode
+    from urllib.parse import parse_qsl, urlencode
 
-    return f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
+    path, _, given = url.partition("?")
+    kept = [(name, value) for name, value in parse_qsl(given, keep_blank_values=True) if name not in query]
+    return f"{path}?{urlencode([*kept, *query.items()], doseq=True)}"

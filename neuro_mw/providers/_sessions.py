@@ -6,11 +6,14 @@ import asyncio
 import atexit
 import functools
 import os
+import select
 import ssl
 import threading
 import urllib.request
+import weakref
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -19,7 +22,6 @@ from neuro_mw.errors import ConfigError
 
 MAX_LINE = 8190  # bytes of one line of an answer's head, and of one header
 _CA_FILES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_IDLE = 0.005  # seconds after which a pooled connection may have been closed without the loop having seen it
 
 _sessions: dict[asyncio.AbstractEventLoop, Session] = {}
 _contexts: dict[tuple[str, str, str], ssl.SSLContext] = {}
@@ -31,7 +33,7 @@ class Session:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         # limit=0: how many calls run at once is for the user's own limits to say
-        connector = aiohttp.TCPConnector(limit=0, ssl=False)
+        connector = _Connector(limit=0, ssl=False)
         self.http = aiohttp.ClientSession(
             connector=connector,
             auto_decompress=True,
@@ -42,7 +44,6 @@ class Session:
         )
         self._loop, self.clock = loop, loop.time
         self._proxies: dict[str, str | None] = {}
-        self._used = loop.time()
         self.keeper = self._keep()
 
     def proxy_for(self, url: str) -> str | None:
@@ -52,18 +53,6 @@ class Session:
             self._proxies[origin] = _proxy_of(url)
         return self._proxies[origin]
 
-    async def settle(self) -> None:
-        """Let the loop see which connections were closed while nobody looked.
-
-        A POST is not sent twice, so one on a dead connection fails. The first turn of the loop reads the end of the
-        connection, the second is ours again.
-        """
-        now = self._loop.time()
-        if now - self._used > _IDLE:
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        self._used = now
-
     async def _keep(self) -> AsyncGenerator[None]:
         """Left open for as long as the loop runs: `asyncio.run` closes the generators that are open at its end."""
         try:
@@ -72,6 +61,40 @@ class Session:
             _sessions.pop(self._loop, None)
             await self.http.close()
             await asyncio.sleep(0)  # transports close in the loop's next turn
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Takes no connection from the pool that its server has closed while nobody looked.
+
+    A POST is not sent twice, so one on a dead connection would fail. The event loop may not have read the end yet; the
+    socket knows.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._pooled: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    async def connect(self, *args: Any, **options: Any) -> Any:
+        while True:
+            connection = await super().connect(*args, **options)
+            if connection.protocol not in self._pooled:
+                self._pooled.add(connection.protocol)
+                return connection
+            if not _has_news(connection.transport):
+                return connection
+            connection.close()
+
+
+def _has_news(transport: Any) -> bool:
+    """Whether there is something to read on a connection on which nothing is to come: its end."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return True
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def current() -> Session:
@@ -110,10 +133,11 @@ async def tls() -> ssl.SSLContext:
 
 
 def _context(variable: str, file: str, folder: str) -> None:
+    key = (variable, file, folder)
     try:
-        context = ssl.create_default_context(cafile=file or None, capath=folder or None)
         if file and os.path.isdir(file):  # requests takes a folder in this variable, too
-            context.load_verify_locations(capath=file)
+            file, folder = "", file
+        context = ssl.create_default_context(cafile=file or None, capath=folder or None)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
             f"the certificates cannot be read ({type(error).__name__})",
@@ -122,7 +146,7 @@ def _context(variable: str, file: str, folder: str) -> None:
         ) from error
     if not (file or folder) and not context.get_ca_certs():
         _trust_certifi(context)
-    _contexts[variable, file, folder] = context
+    _contexts[key] = context
 
 
 def _trust_certifi(context: ssl.SSLContext) -> None:
@@ -137,14 +161,22 @@ def _trust_certifi(context: ssl.SSLContext) -> None:
 def _proxy_of(url: str) -> str | None:
     parts = urlsplit(url)
     proxies = urllib.request.getproxies_environment()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass_environment(parts.netloc, proxies):  # type: ignore[attr-defined]
+    name = parts.scheme if proxies.get(parts.scheme) else "all"
+    proxy = proxies.get(name)
+    bypass = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed has it for some systems
+    if not proxy or bypass(parts.netloc, proxies):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    scheme = urlsplit(proxy).scheme
-    if scheme not in ("http", "https"):
-        raise ConfigError(f"a proxy of the kind {scheme!r} is not supported", key=f"{parts.scheme.upper()}_PROXY",
-                          expected="an http:// or https:// proxy")  # fmt: skip
+    key, expected = f"{name.upper()}_PROXY", "http://host:port, or https://"
+    try:
+        found = urlsplit(proxy)
+        usable = bool(found.hostname) and (found.port is None or found.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError("it is no address of a proxy", key=key, expected=expected)
+    if found.scheme not in ("http", "https"):
+        raise ConfigError(f"a proxy of the kind {found.scheme!r} is not supported", key=key, expected=expected)
     return proxy
 
 

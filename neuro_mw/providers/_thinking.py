@@ -70,6 +70,13 @@ def opened(blocks: Iterable[Mapping[str, Any]], reasoning: str | None) -> list[d
     return found if reasoning is None or at == len(whole) or not signs else []
 
 
+def plain(messages: Sequence[Any]) -> Sequence[Any]:
+    """The messages as dicts: those that are objects of an SDK without what is null in them."""
+    if all(isinstance(one, dict) or not hasattr(one, "model_dump") for one in messages):
+        return messages
+    return [one.model_dump(mode="json", exclude_none=True) if hasattr(one, "model_dump") else one for one in messages]
+
+
 def restored(messages: Sequence[Any], names: Iterable[str]) -> Sequence[Any]:
     """The messages as a provider takes them: signed reasoning whole again, under those of `names` that it takes back.
 

@@ -11,9 +11,9 @@ from neuro_mw.types import Params, Response
 from ._anthropic_answers import response_of
 from ._anthropic_events import EventTranslator
 from ._anthropic_requests import body_of, renamed_of
+from ._call_options import CallOptions
 from ._errors import ErrorEvent, error_of
 from ._native import MAX_ANSWER, NativeModel, Request
-from ._transport import Transport
 from .catalog import endpoint_of, key_of
 
 VERSION = "2023-06-01"
@@ -45,17 +45,15 @@ class AnthropicModel(NativeModel):
 
     def request_of(self, params: Params, model: str, url: str, *, stream: bool) -> Request:
         """The body of a request to the Messages API, its beta headers, and names to give back in the answer."""
-        body, headers = body_of(params, model, stream=stream)
+        body, headers = body_of(params, model, stream=stream, provider=self.provider)
         return Request(body, headers, renamed_of(params, model))
 
-    def url_of(self, model: str, transport: Transport) -> str:
+    def url_of(self, model: str, options: CallOptions) -> str:
         """``{base}/v1/messages``."""
-        base = endpoint_of(self.provider, transport.base_url or self._base_url)
-        if base.endswith("/messages"):
-            return base
-        return f"{base}/messages" if base.endswith("/v1") else f"{base}/v1/messages"
+        base, query = endpoint_of(self.provider, options.base_url or self._base_url)
+        return f"{base.removesuffix('/messages').removesuffix('/v1')}/v1/messages{query}"
 
-    def headers_of(self, key: str | None, transport: Transport) -> dict[str, str]:
+    def headers_of(self, key: str | None, url: str, options: CallOptions) -> dict[str, str]:
         """The key as ``x-api-key``, or as a bearer token if it is one (ANTHROPIC_AUTH_TOKEN)."""
         headers = {"Content-Type": "application/json", "anthropic-version": VERSION}
         if key is not None and key == os.environ.get("ANTHROPIC_AUTH_TOKEN"):
@@ -64,14 +62,16 @@ class AnthropicModel(NativeModel):
             headers["x-api-key"] = key
         return headers
 
-    def key_of(self, model: str, transport: Transport) -> str | None:
+    def key_of(self, model: str, options: CallOptions) -> str | None:
         """The key: the call's, the model's own, the environment's."""
-        return transport.api_key or self._api_key or key_of(self.provider, model)
+        return options.api_key or self._api_key or key_of(self.provider, model)
 
     def response_of(self, answer: Any, undo: Any) -> Response:
         """A ``message`` object."""
-        if not isinstance(answer, dict) or answer.get("type") == "error":
-            raise ErrorEvent(error_of(answer)) if answer else ValueError("not an object")
+        if answer.get("type") == "error":
+            raise ErrorEvent(error_of(answer))
+        if "content" not in answer:
+            raise ValueError("no content")
         return response_of(answer, undo)
 
     def translator(self, model: str, undo: Any) -> EventTranslator:

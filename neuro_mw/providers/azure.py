@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from urllib.parse import parse_qsl, quote
 
-from ._transport import Transport
-from .catalog import endpoint_of
+from ._call_options import CallOptions
+from .catalog import endpoint_of, key_of
 from .openai_compatible import OpenAICompatibleModel
 
 API_VERSION = "2025-02-01-preview"  # litellm's default
@@ -23,27 +24,30 @@ class AzureModel(OpenAICompatibleModel):
     AzureModel('azure', 'my-gpt-4o')
     """
 
-    def url_of(self, model: str, transport: Transport) -> str:
+    options = frozenset({"api_version", "azure_ad_token"})
+
+    def url_of(self, model: str, options: CallOptions) -> str:
         """``{base}/openai/deployments/{model}/chat/completions?api-version=...``."""
-        base = endpoint_of(self.provider, transport.base_url or self._base_url).partition("?")[0]
-        version = _version(transport)
-        if version in _UNVERSIONED:
-            return f"{base.removesuffix('/openai/v1')}/openai/v1/chat/completions"
+        base, query = endpoint_of(self.provider, options.base_url or self._base_url)
         path = base.removesuffix("/chat/completions")
+        given = dict(parse_qsl(query[1:])).get("api-version")
+        version = options.api_version or os.environ.get("AZURE_API_VERSION") or given or API_VERSION
+        if version in _UNVERSIONED or path.endswith("/openai/v1"):
+            return f"{path.removesuffix('/openai/v1')}/openai/v1/chat/completions"
         if "/openai/deployments/" not in path:
-            path = f"{path.removesuffix('/openai')}/openai/deployments/{model}"
+            path = f"{path.removesuffix('/openai')}/openai/deployments/{quote(model, safe='')}"
         return f"{path}/chat/completions?api-version={version}"
 
-    def headers_of(self, key: str | None, transport: Transport) -> dict[str, str]:
+    def key_of(self, model: str, options: CallOptions) -> str | None:
+        """The key, or a token of Entra ID."""
+        return options.api_key or options.azure_ad_token or self._api_key or key_of(self.provider, model)
+
+    def headers_of(self, key: str | None, url: str, options: CallOptions) -> dict[str, str]:
         """The key as ``api-key``; a token, and any key of the API without versions, as a bearer token."""
         headers = {"Content-Type": "application/json"}
-        token = key is not None and key in (transport.azure_ad_token, os.environ.get("AZURE_AD_TOKEN"))
-        if key is not None and (token or _version(transport) in _UNVERSIONED):
+        token = key is not None and key in (options.azure_ad_token, os.environ.get("AZURE_AD_TOKEN"))
+        if key is not None and (token or "/openai/v1/" in url):
             headers["Authorization"] = f"Bearer {key}"
         elif key is not None:
             headers["api-key"] = key
         return headers
-
-
-def _version(transport: Transport) -> str:
-    return transport.api_version or os.environ.get("AZURE_API_VERSION") or API_VERSION

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from neuro_mw.bundled import PRICES, litellm_file
+from neuro_mw.bundled import PRICES, find_prices, litellm_file
 from neuro_mw.errors import AuthenticationFailed, ConfigError
 
 Dialect = Literal["openai", "anthropic", "azure", ""]
@@ -163,13 +163,13 @@ def base_url(provider: str) -> str | None:
     return next((os.environ[name] for name in provider_info(provider).bases if os.environ.get(name)), None)
 
 
-def endpoint_of(provider: str, given: str | None = None) -> str:
-    """The base URL of a native call: `given`, the environment's, or the provider's own. It has no slash at its end.
+def endpoint_of(provider: str, given: str | None = None) -> tuple[str, str]:
+    """The base URL of a native call: `given`, the environment's, or the provider's own; and its query, if it has one.
 
-    Raises ConfigError where there is none, or where it is no http(s) URL.
+    The URL has no slash at its end. Raises ConfigError where there is none, or where it is no http(s) URL.
 
     >>> endpoint_of("ollama", "http://127.0.0.1:11434")  # servers of one's own serve this dialect under /v1
-    'http://127.0.0.1:11434/v1'
+    ('http://127.0.0.1:11434/v1', '')
     """
     info = provider_info(provider)
     url = given or base_url(provider) or info.url
@@ -177,17 +177,26 @@ def endpoint_of(provider: str, given: str | None = None) -> str:
         variables = f" or set {info.bases[0]}" if info.bases else ""
         raise ConfigError(f"provider {provider!r} has no base URL of its own", key="base_url",
                           expected=f"give base_url{variables}")  # fmt: skip
-    return _checked(provider, url)
+    return _checked(provider, url.strip())
 
 
 @functools.lru_cache(256)
-def _checked(provider: str, url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+def _checked(provider: str, url: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        usable = usable and bool((parts.hostname or "").encode("idna"))
+    except ValueError:
+        usable = False
+    if not usable:
         raise ConfigError(f"the base URL of {provider!r} is not one", key="base_url", expected="http(s)://host/...")
-    if (provider in LOCAL or provider == "mistral") and parts.path in ("", "/"):
-        return f"{parts.scheme}://{parts.netloc}/v1"
-    return url.rstrip("/")
+    if parts.username is not None or parts.fragment:
+        raise ConfigError(f"the base URL of {provider!r} holds a user or a fragment", key="base_url",
+                          expected="a URL without; credentials go into api_key or headers")  # fmt: skip
+    path = parts.path.rstrip("/")
+    if not path and (provider in LOCAL or provider == "mistral"):
+        path = "/v1"
+    return f"{parts.scheme}://{parts.netloc}{path}", f"?{parts.query}" if parts.query else ""
 
 
 # --- what litellm knows, read from its files: importing it takes seconds ------------------------------------------
@@ -213,7 +222,4 @@ def _litellm_providers() -> Mapping[str, ProviderInfo]:
 
 def provider_of(model: str) -> str | None:
     """The provider under which litellm's price list has a bare model name; only ever asked on the way to an error."""
-    import orjson
-
-    entry = orjson.loads(litellm_file(PRICES) or b"{}").get(model)
-    return entry.get("litellm_provider") if isinstance(entry, dict) else None
+    return next((entry.get("litellm_provider") for entry in find_prices(model)), None)

@@ -19,7 +19,7 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
-from neuro_mw.errors import AuthenticationFailed, StreamInterrupted
+from neuro_mw.errors import StreamInterrupted
 from neuro_mw.types import Finish, Params, Part, ProviderDelta, Response
 
 from ._chat_answers import response_of
@@ -30,6 +30,8 @@ from .catalog import base_url, missing_key, no_key, provider_info
 
 _loading = threading.Lock()
 _loaded: Any = None
+# litellm changes messages and tools in place for some providers, and adds keys of its own to the others
+_COPIED = {"messages": copy.deepcopy, "tools": copy.deepcopy, "metadata": copy.copy, "extra_body": copy.copy}
 _keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = weakref.WeakKeyDictionary()
 
 
@@ -56,11 +58,10 @@ class LiteLLMModel:
     async def generate(self, params: Params, /) -> Response:
         """The whole answer."""
         model, outer = params.get("model") or self.model_id, sys.exception()
+        self._check_key(params, model)
         try:
             answer = await self._ask(params, model, stream=False)
             response = response_of(answer)
-        except AuthenticationFailed:
-            raise  # the missing key
         except Exception as error:
             raise translate_error(error, self.provider, model, outer) from error
 
@@ -72,10 +73,9 @@ class LiteLLMModel:
     async def stream(self, params: Params, /) -> AsyncIterator[Part]:
         """The answer as parts. Close the generator to close the HTTP stream."""
         model, outer = params.get("model") or self.model_id, sys.exception()
+        self._check_key(params, model)
         try:
             answer = await self._ask(params, model, stream=True)
-        except AuthenticationFailed:
-            raise  # the missing key
         except Exception as error:
             raise translate_error(error, self.provider, model, outer) from error
         translator = ChunkTranslator(model)
@@ -101,9 +101,8 @@ class LiteLLMModel:
 
     def _end(self, translator: ChunkTranslator, wrapper: Any, model: str) -> Iterator[Part]:
         ended = translator.reason is not None
-        if hasattr(
-            wrapper, "received_finish_reason"
-        ):  # litellm's wrapper makes up a "stop" and a usage where the provider sent none
+        # litellm's wrapper makes up a "stop" and a usage where the provider sent none
+        if hasattr(wrapper, "received_finish_reason"):
             ended = bool(wrapper.received_finish_reason or wrapper.intermittent_finish_reason)
             translator.recount([chunk.usage for chunk in wrapper.chunks if getattr(chunk, "usage", None)])
         if not ended:
@@ -118,7 +117,6 @@ class LiteLLMModel:
         return provider_info(self.provider).litellm or self.provider
 
     async def _ask(self, params: Params, model: str, *, stream: bool) -> Any:
-        self._check_key(params, model)
         litellm = _loaded or await asyncio.to_thread(_load)
         await _keep_clients(litellm)
         request = self._request(litellm, params, model, stream=stream)
@@ -141,9 +139,8 @@ class LiteLLMModel:
             request.setdefault("_skip_mcp_handler", True)
         if request.get("messages"):
             request["messages"] = restored(request["messages"], SIGNED)
-        for key in ("messages", "tools"):  # litellm changes both in place for some providers
-            if key in request:
-                request[key] = copy.deepcopy(request[key])
+        for key in _COPIED.keys() & request.keys():
+            request[key] = _COPIED[key](request[key])
         if stream:
             request.setdefault("stream_options", {"include_usage": True})
         url = base_url(self.provider)
@@ -279,17 +276,25 @@ async def _keep_clients(litellm: Any) -> None:
 
 
 async def _keeper(litellm: Any, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
+    cache = litellm.in_memory_llm_clients_cache
+    # what litellm writes behind the keys of this loop's clients: its id in 1.106, a number of litellm's own in 1.109
+    ending = cache.update_cache_key_with_event_loop("-")[1:]
     try:
         yield
     finally:
-        cache = litellm.in_memory_llm_clients_cache
-        for key in [key for key in cache.cache_dict if str(key).endswith(f"-{id(loop)}")]:
+        for key in [key for key in cache.cache_dict if ending and str(key).endswith(ending)]:
             client = cache.cache_dict.pop(key, None)
             cache.ttl_dict.pop(key, None)
             await _close(client)
         # clients that serve every loop open a session in each: of these only this loop's session goes
         for client in [vars(litellm).get("module_level_aclient"), *list(cache.cache_dict.values())]:
-            session = getattr(getattr(getattr(client, "client", None), "_transport", None), "client", None)
+            session = _session_of(client)
             if getattr(session, "_loop", None) is loop:
                 await _close(session)
         await asyncio.sleep(0)  # transports close in the loop's next turn
+
+
+def _session_of(client: Any) -> Any:
+    """The aiohttp session below a client of litellm's (`client`) or of the OpenAI SDK (`_client`)."""
+    inner = getattr(client, "client", None) or getattr(client, "_client", None)
+    return getattr(getattr(inner, "_transport", None), "client", None)

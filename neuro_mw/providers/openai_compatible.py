@@ -7,13 +7,13 @@ from typing import Any
 
 from neuro_mw.types import Params, Response
 
+from ._call_options import CallOptions
 from ._chat_answers import response_of
 from ._chat_chunks import ChunkTranslator
 from ._chat_requests import body_of
 from ._errors import ErrorEvent, error_of
 from ._native import NativeModel, Request
-from ._thinking import restored
-from ._transport import Transport
+from ._thinking import plain, restored
 from .catalog import endpoint_of, key_of
 
 _AT_OPENAI = ".openai.com/"
@@ -38,19 +38,21 @@ class OpenAICompatibleModel(NativeModel):
     OpenAICompatibleModel('my_server', 'llama-3')
     """
 
+    options = frozenset({"organization"})
+
     def request_of(self, params: Params, model: str, url: str, *, stream: bool) -> Request:
         """The params, with what this provider calls by other names."""
         messages = params.get("messages")
-        if messages and (given := restored(messages, _SIGNED.get(self.provider, ()))) is not messages:
+        if messages and (given := restored(plain(messages), _SIGNED.get(self.provider, ()))) is not messages:
             params = {**params, "messages": given}
         return Request(body_of(self.provider, model, params, stream=stream, at_openai=_AT_OPENAI in url))
 
-    def url_of(self, model: str, transport: Transport) -> str:
+    def url_of(self, model: str, options: CallOptions) -> str:
         """``{base}/chat/completions``."""
-        base = endpoint_of(self.provider, transport.base_url or self._base_url)
-        return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
+        base, query = endpoint_of(self.provider, options.base_url or self._base_url)
+        return f"{base.removesuffix('/chat/completions')}/chat/completions{query}"
 
-    def headers_of(self, key: str | None, transport: Transport) -> dict[str, str]:
+    def headers_of(self, key: str | None, url: str, options: CallOptions) -> dict[str, str]:
         """A bearer token, where there is one, and the headers that the provider's variables name."""
         headers = {"Content-Type": "application/json"}
         if key:
@@ -58,18 +60,20 @@ class OpenAICompatibleModel(NativeModel):
         for name, variables in _HEADERS.get(self.provider, ()):
             if value := next((os.environ[one] for one in variables if os.environ.get(one)), None):
                 headers[name] = value
-        if transport.organization:
-            headers["OpenAI-Organization"] = transport.organization
+        if options.organization:
+            headers["OpenAI-Organization"] = options.organization
         return headers
 
-    def key_of(self, model: str, transport: Transport) -> str | None:
+    def key_of(self, model: str, options: CallOptions) -> str | None:
         """The key: the call's, the model's own, the environment's."""
-        return transport.api_key or transport.azure_ad_token or self._api_key or key_of(self.provider, model)
+        return options.api_key or self._api_key or key_of(self.provider, model)
 
     def response_of(self, answer: Any, undo: Any) -> Response:
         """A ``chat.completion`` object."""
-        if not isinstance(answer, dict) or ("choices" not in answer and answer.get("error")):
-            raise ErrorEvent(error_of(answer)) if answer else ValueError("not an object")
+        if answer.get("error"):
+            raise ErrorEvent(error_of(answer))
+        if not answer["choices"]:
+            raise ValueError("no choices")
         return response_of(answer)
 
     def translator(self, model: str, undo: Any) -> ChunkTranslator:

@@ -77,6 +77,15 @@ def test_a_provider_that_is_not_listed(capsys) -> None:
     assert "The price list has no models of it." in capsys.readouterr().out
 
 
+def test_all_beside_a_provider_is_an_error(capsys) -> None:
+    for more in ([], ["--json"]):
+        assert main(["models", "--provider", "openai", "--all", *more]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert "--all" in shown.err
+        assert "--provider" in shown.err
+
+
 def test_an_unknown_provider_names_the_nearest(capsys) -> None:
     assert main(["models", "--provider", "opnai"]) == 2
     shown = capsys.readouterr()

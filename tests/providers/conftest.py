@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asked import Ask, Both, answered
 
-from neuro_mw.parts import collect
 from neuro_mw.providers import resolve
 from neuro_mw.testing import StubOpenAI
 from neuro_mw.types import LanguageModel, Response
@@ -51,21 +51,13 @@ def openai(request: pytest.FixtureRequest) -> LanguageModel:
 
 
 @pytest.fixture
-def ask() -> Callable[..., Response]:
+def ask() -> Ask:
     """One call in an event loop of its own."""
-
-    def call(model: LanguageModel, mode: str = "generate", params: dict[str, Any] | None = None) -> Response:
-        async def run() -> Response:
-            asked = {"messages": [{"role": "user", "content": "hello PROMPT-SECRET"}]} if params is None else params
-            return await (model.generate(asked) if mode == "generate" else collect(model.stream(asked)))
-
-        return asyncio.run(run())
-
-    return call
+    return answered
 
 
 @pytest.fixture
-def both(stub: StubOpenAI, ask: Callable[..., Response]) -> Callable[[LanguageModel, dict[str, Any]], Response]:
+def both(stub: StubOpenAI, ask: Ask) -> Both:
     """The answer to one script in both modes, which must not differ."""
 
     def call(model: LanguageModel, script: dict[str, Any]) -> Response:
@@ -78,3 +70,25 @@ def both(stub: StubOpenAI, ask: Callable[..., Response]) -> Callable[[LanguageMo
         return whole
 
     return call
+
+
+PREFIXES = (
+    "OPENAI GROQ MISTRAL DEEPSEEK TOGETHER_AI FIREWORKS OPENROUTER XAI PERPLEXITY HOSTED_VLLM LM_STUDIO LLAMAFILE"
+    " OLLAMA"
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StubOpenAI]:
+    """One server in the place of every provider that speaks chat completions, for a whole module."""
+    logging.disable(logging.WARNING)  # litellm's remarks on what it drops
+    with pytest.MonkeyPatch.context() as patch, StubOpenAI() as stub:
+        patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+        for name in PREFIXES.split():
+            patch.setenv(f"{name}_BASE_URL", stub.base_url)
+            patch.setenv(f"{name}_API_KEY", "sk-KEY-SECRET")
+        patch.setenv("AZURE_API_BASE", stub.base_url.removesuffix("/v1"))
+        patch.setenv("AZURE_API_KEY", "sk-KEY-SECRET")
+        patch.setenv("AZURE_API_VERSION", "2024-10-21")
+        yield stub
+    logging.disable(logging.NOTSET)

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuro_mw.parts import Collector
-from neuro_mw.providers._anthropic_answers import Untranslatable, blocks_of, reason_of, response_of, usage_of
+from neuro_mw.providers._anthropic_answers import reason_of, response_of, usage_of
 from neuro_mw.providers._anthropic_events import ErrorEvent, EventTranslator
+from neuro_mw.providers._anthropic_history import blocks_of
 from neuro_mw.providers._anthropic_messages import conversation_of
+from neuro_mw.providers._anthropic_shapes import Untranslatable
 from neuro_mw.types import Finish, ProviderDelta, ReasoningDelta, Response, ResponseInfo, TextDelta, ToolCall, Usage
 
 JSON = {"json_tool_call": None}
@@ -78,6 +80,7 @@ def streamed(events: Any, renamed: Any = None) -> Response:
 # --- every cut of every answer -----------------------------------------------------------------------------------
 
 words = st.text(max_size=12)
+ids = st.just("") | st.text(max_size=6).map(lambda rest: f"t{rest}")
 things = st.dictionaries(st.sampled_from(["x", "y"]), st.none() | st.integers() | words, max_size=2)
 more = st.dictionaries(st.sampled_from(["x_one", "x_two"]), words | things | st.lists(words, max_size=2), max_size=2)
 
@@ -93,7 +96,7 @@ blocks = st.one_of(
     texts,
     block("thinking", thinking=words, signature=words),
     block("redacted_thinking", data=words),
-    block("tool_use", id=words, name=words, input=things),
+    block("tool_use", id=ids, name=words, input=things),
     block("server_tool_use", id=words, name=words, input=things),
     block("web_search_tool_result", tool_use_id=words, content=st.lists(things, max_size=2)),
     block("bash_code_execution_tool_result", tool_use_id=words, content=things),
@@ -109,7 +112,7 @@ messages = st.builds(
     more,
     id=words,
     model=words,
-    content=st.lists(blocks, max_size=6),
+    content=st.lists(blocks, max_size=6, unique_by=lambda one: (one["type"] == "tool_use" and one["id"]) or id(one)),
     stop_reason=st.sampled_from(["end_turn", "tool_use", "max_tokens", "refusal", "pause_turn", "of_the_future"]),
     stop_sequence=st.none() | words,
     container=st.none() | things,
@@ -186,7 +189,7 @@ def test_the_usual_order_needs_no_record_of_it() -> None:
             {"type": "thinking", "signature": "s", "length": 2, "digest": "b82e2178ecf4d0c5"},
             {"type": "redacted_thinking", "data": "d"},
         ],
-        "tool_call_fields": {"0": {"caller": {"type": "direct"}}},
+        "tool_call_fields": {"t": {"caller": {"type": "direct"}}},
     }
 
 
@@ -382,3 +385,95 @@ def test_a_call_that_litellm_made_of_the_servers_own() -> None:
         },
     }
     assert [one["type"] for one in blocks_of(message, [], {})] == ["server_tool_use", "web_search_tool_result"]
+
+
+# --- odd answers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "usage", "rest"),
+    [
+        ({"input_tokens": "10", "output_tokens": 2}, Usage(None, 2), {"input_tokens": "10"}),
+        ({"input_tokens": 3, "cache_read_input_tokens": [4]}, Usage(3), {"cache_read_input_tokens": [4]}),
+        ({"output_tokens": True, "input_tokens": 1.5}, Usage(), {"output_tokens": True, "input_tokens": 1.5}),
+        ({"output_tokens": 2, "iterations": 3}, Usage(None, 2), {"iterations": 3}),
+        ({"output_tokens": 2, "iterations": [3]}, Usage(None, 2), {"iterations": [3]}),
+        ({"output_tokens": 2, "iterations": []}, Usage(None, 2), {"iterations": []}),
+        ({"output_tokens_details": "x"}, Usage(), {"output_tokens_details": "x"}),
+        (
+            {"output_tokens_details": {"thinking_tokens": "4"}},
+            Usage(),
+            {"output_tokens_details": {"thinking_tokens": "4"}},
+        ),
+    ],
+)
+def test_what_is_no_count_is_kept_and_not_counted(data: Any, usage: Usage, rest: dict[str, Any]) -> None:
+    assert usage_of(data) == (usage, rest)
+    message = answer({"type": "text", "text": "a"}, usage=data)
+    found = response_of(message)
+    assert (found.usage, found.provider_fields["usage"]) == (usage, rest)
+    assert streamed(events_of(message, [])).provider_fields["usage"].keys() >= rest.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "start"),
+    [
+        ("text_delta", "text", {"type": "text", "text": None}),
+        ("thinking_delta", "thinking", {"type": "thinking", "thinking": None}),
+        ("input_json_delta", "partial_json", {"type": "tool_use", "id": "t", "name": "f", "input": None}),
+    ],
+)
+def test_null_where_text_is_to_come_is_no_text(kind: str, key: str, start: dict[str, Any]) -> None:
+    def events(*pieces: Any) -> list[dict[str, Any]]:
+        return [
+            {"type": "content_block_start", "index": 0, "content_block": start},
+            *({"type": "content_block_delta", "index": 0, "delta": {"type": kind, key: one}} for one in pieces),
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+            {"type": "message_stop"},
+        ]
+
+    assert streamed(events("{", None, "}")) == streamed(events("{}"))
+    assert streamed(events(None)) == response_of({"content": [start], "stop_reason": "end_turn"})
+    translator = EventTranslator()
+    translator.feed(events()[0])
+    with pytest.raises(TypeError):  # before it gets anywhere; the driver makes an error of its own of it
+        translator.feed(events(5)[1])
+
+
+def test_the_answer_is_over_with_its_last_event() -> None:
+    translator = EventTranslator()
+    for event in events_of(SEARCHED, []):
+        assert not translator.over
+        translator.feed(event)
+    assert translator.over
+
+
+# --- the further fields of calls ---------------------------------------------------------------------------------
+
+
+def test_fields_of_a_call_go_by_its_id() -> None:
+    uses = [{"type": "tool_use", "id": id, "name": "f", "input": {}, "caller": id or "none"} for id in ("a", "", "c")]
+    fields = response_of(answer(*uses, reason="tool_use")).provider_fields["tool_call_fields"]
+    assert fields == {"a": {"caller": "a"}, "1": {"caller": "none"}, "c": {"caller": "c"}}
+    calls = [{"id": id, "function": {"name": "f", "arguments": ""}} for id in ("c", "a")]
+    back = blocks_of({"tool_calls": calls, "provider_fields": {"tool_call_fields": fields}}, [], {})
+    assert [(one["id"], one["caller"]) for one in back] == [("c", "c"), ("a", "a")]
+
+
+def test_fields_of_a_call_stay_with_it_where_a_middleware_drops_another() -> None:
+    uses = [{"type": "tool_use", "id": id, "name": "f", "input": {}, "caller": id} for id in "ab"]
+    found = response_of(answer(*uses, {"type": "of_the_future"}, reason="tool_use"))
+    del found.tool_calls[0]
+    back = conversation_of([found.to_message()], system_inside=False, names={})[1][0]["content"]
+    assert [(one["id"], one["caller"]) for one in back if one["type"] == "tool_use"] == [("b", "b")]
+
+
+def test_fields_of_a_call_by_its_index_are_taken_where_it_is_no_id() -> None:
+    def back(*ids: str) -> list[Any]:
+        calls = [{"id": id, "function": {"name": "f", "arguments": ""}} for id in ids]
+        fields = {"tool_call_fields": {"1": {"caller": "x"}}}
+        return [one.get("caller") for one in blocks_of({"tool_calls": calls, "provider_fields": fields}, [], {})]
+
+    assert back("a", "b") == [None, "x"]
+    assert back("1", "b") == ["x", None]

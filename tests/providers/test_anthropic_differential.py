@@ -1,6 +1,8 @@
-"""The native translation beside litellm's: what each sends for the same params, and makes of the same answer.
+"""The native driver beside litellm's, over HTTP and in both modes: requests, answers and failures.
 
-Where they differ the tables here say so, and why; a difference that is listed and is none any more fails.
+Where they differ the tables here say so, and why. They are exact for one version of litellm; `comparing` says which,
+and what becomes of them with another. What our own side does is tested without litellm: `test_anthropic_bodies`,
+`test_anthropic_answers`, and here the failures.
 """
 
 from __future__ import annotations
@@ -8,35 +10,32 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import logging
 from collections.abc import Iterator
-from dataclasses import fields
-from typing import Any
-from urllib.request import urlopen
+from typing import Any, NamedTuple
 
 import pytest
-from test_anthropic_answers import events_of, streamed
+from asked import MODES, answer_of
+from comparing import same_differences
+from test_anthropic_answers import events_of
+from test_anthropic_bodies import OLD, REQUESTS, SCHEMA, SIGNED, SONNET, USER, schema, text
 
-from neuro_mw.errors import NeuroError
-from neuro_mw.parts import collect
-from neuro_mw.providers._anthropic_answers import response_of
-from neuro_mw.providers._anthropic_requests import body_of, renamed_of
-from neuro_mw.providers.litellm import LiteLLMModel
-from neuro_mw.testing import StubOpenAI
-from neuro_mw.types import Response
+from neuro_mw.bundled import litellm_folder
+from neuro_mw.errors import (
+    AuthenticationFailed,
+    BadRequest,
+    ContextTooLong,
+    NeuroError,
+    ProviderError,
+    ProviderRateLimited,
+    ProviderTimeout,
+    ProviderUnavailable,
+    StreamInterrupted,
+)
+from neuro_mw.providers import resolve
+from neuro_mw.testing import StubAnthropic
+from neuro_mw.types import Response, ToolCall
 
-SONNET = "claude-sonnet-4-5"
-OPUS = "claude-opus-4-8"
-OLD = "claude-3-5-haiku-20241022"
-CACHED = {"cache_control": {"type": "ephemeral"}}
-PNG = "data:image/png;base64,QQ=="
-PDF = "data:application/pdf;base64,QQ=="
-USER = {"role": "user", "content": "hi"}
-CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
-RESULT = {"role": "tool", "tool_call_id": "c1", "content": "r"}
-SIGNED = {"type": "thinking", "thinking": "hm", "signature": "s"}
-SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": SCHEMA}}
-TOOL_TURNS = [USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}, RESULT]
 DONE = {
     "id": "m",
     "type": "message",
@@ -49,243 +48,46 @@ DONE = {
 }
 
 
-def said(*content: Any, role: str = "user", **more: Any) -> dict[str, Any]:
-    return {"messages": [{"role": role, "content": list(content), **more}]}
+beside_litellm = pytest.mark.skipif(litellm_folder() is None, reason="litellm is not installed")
 
 
-def text(text: str, **more: Any) -> dict[str, Any]:
-    return {"type": "text", "text": text, **more}
+@pytest.fixture(scope="module")
+def stub() -> Iterator[StubAnthropic]:
+    logging.disable(logging.WARNING)  # litellm's remarks on what it drops
+    with pytest.MonkeyPatch.context() as patch, StubAnthropic() as server:
+        patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+        patch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
+        patch.setenv("ANTHROPIC_API_KEY", "sk-KEY-SECRET")
+        patch.setenv("ANTHROPIC_BASE_URL", server.base_url)
+        yield server
+    logging.disable(logging.NOTSET)
 
 
-def schema(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}}
+class Outcome(NamedTuple):
+    response: Response | None = None
+    error: NeuroError | None = None
 
 
-def turns(*messages: dict[str, Any]) -> dict[str, Any]:
-    return {"messages": list(messages)}
+def ask(
+    stub: StubAnthropic, driver: str, mode: str, script: dict[str, Any], model: str = SONNET, **params: Any
+) -> Outcome:
+    """One call in an event loop of its own."""
+    stub.requests.clear()
+    stub._replies.clear()
+    stub.reply(**script)
+    asked = {"messages": [USER], **copy.deepcopy(params)}
+    before = copy.deepcopy(asked)
+
+    try:
+        return Outcome(asyncio.run(answer_of(resolve(f"anthropic/{model}", driver=driver), mode, asked)))
+    except NeuroError as error:
+        return Outcome(error=error)
+    finally:
+        assert driver == "litellm" or asked == before
+        stub._replies.clear()
 
 
-def called(call: dict[str, Any], result: dict[str, Any] = RESULT, **more: Any) -> dict[str, Any]:
-    assistant = {"role": "assistant", "content": None, "tool_calls": [call], **more}
-    return {"tools": [TOOL], **turns(USER, assistant, result)}
-
-
-def asks(arguments: str, name: str = "f") -> dict[str, Any]:
-    return {**CALL, "function": {"name": name, "arguments": arguments}}
-
-
-def image(url: Any, **more: Any) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": url, **more}
-
-
-def file(**file: Any) -> dict[str, Any]:
-    return {"type": "file", "file": file}
-
-
-THINK = {"thinking": {"type": "enabled", "budget_tokens": 2000}}
-
-REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
-    # sampling and limits
-    "plain": (SONNET, {}),
-    "plain, opus": (OPUS, {}),
-    "unknown model": ("claude-x", {}),
-    "old model": (OLD, {}),
-    "untold model": ("claude-opus-4-9", {}),
-    "max_tokens": (SONNET, {"max_tokens": 7}),
-    "max_completion_tokens": (SONNET, {"max_completion_tokens": 7, "max_tokens": 9}),
-    "sampling": (SONNET, {"temperature": 0.2, "top_p": 0.3, "top_k": 4}),
-    "temperature, opus": (OPUS, {"temperature": 0.2}),
-    "temperature 1, opus": (OPUS, {"temperature": 1}),
-    "top_k, opus": (OPUS, {"top_k": 4}),
-    "stop": (SONNET, {"stop": "x"}),
-    "stops": (SONNET, {"stop": ["x", "y"]}),
-    "no stops": (SONNET, {"stop": []}),
-    "none": (SONNET, {"temperature": None, "seed": None, "foo": None}),
-    "n 1": (SONNET, {"n": 1}),
-    # what the API has no word for
-    "n": (SONNET, {"n": 2}),
-    "seed": (SONNET, {"seed": 1}),
-    "functions": (SONNET, {"functions": [{"name": "f", "parameters": {}}]}),
-    "logprobs": (SONNET, {"logprobs": True}),
-    "logit_bias": (SONNET, {"logit_bias": {"1": 1}}),
-    "presence_penalty": (SONNET, {"presence_penalty": 0.1}),
-    "frequency_penalty": (SONNET, {"frequency_penalty": 0}),
-    "modalities": (SONNET, {"modalities": ["text"]}),
-    "verbosity": (SONNET, {"verbosity": "low"}),
-    "store": (SONNET, {"store": True}),
-    "prompt_cache_key": (SONNET, {"prompt_cache_key": "k"}),
-    "prompt_cache_retention": (SONNET, {"prompt_cache_retention": "24h"}),
-    "service_tier": (SONNET, {"service_tier": "auto"}),
-    # what it knows beyond OpenAI, and nobody knows
-    "unknown keys": (SONNET, {"foo": {"a": 1}, "inference_geo": "us", "container": "c"}),
-    "user": (SONNET, {"user": "u1"}),
-    "user with a mail address": (SONNET, {"user": "a@b.co"}),
-    "metadata": (SONNET, {"user": "u1", "metadata": {"user_id": "u2", "trace": "t"}}),
-    "betas": (SONNET, {"betas": ["b-1"]}),
-    "cache_control": (SONNET, CACHED),
-    "context_management": (SONNET, {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}),
-    "mcp_servers": (SONNET, {"mcp_servers": [{"type": "url", "url": "https://a", "name": "n"}]}),
-    "skills": (SONNET, {"container": {"skills": [{"type": "anthropic", "skill_id": "x"}]}}),
-    "speed": ("claude-opus-4-6", {"speed": "fast"}),
-    "speed, sonnet": (SONNET, {"speed": "fast"}),
-    # system
-    "system first": (SONNET, turns({"role": "developer", "content": "D"}, {"role": "system", "content": "S"}, USER)),
-    "system parts": (SONNET, turns({"role": "system", "content": [text("S", **CACHED), text("T")]}, USER)),
-    "system cached": (SONNET, turns({"role": "system", "content": "S", **CACHED}, USER)),
-    "system later": (SONNET, turns(USER, {"role": "system", "content": "S"}, {"role": "assistant", "content": "x "})),
-    "system later, opus": (
-        OPUS,
-        turns(
-            USER,
-            {"role": "system", "content": "S"},
-            {"role": "assistant", "content": "x "},
-            {"role": "system", "content": "T"},
-            USER,
-        ),
-    ),
-    "system amid tools, opus": (
-        OPUS,
-        {"tools": [TOOL], **turns(*TOOL_TURNS[:2], {"role": "system", "content": "S"}, RESULT)},
-    ),
-    "system only": (SONNET, turns({"role": "system", "content": "S"})),
-    # content
-    "merging": (SONNET, turns(USER, USER, *[{"role": "assistant", "content": "a"}] * 2)),
-    "cached message": (SONNET, turns({**USER, **CACHED})),
-    "cached part": (SONNET, said(text("a", **CACHED), text("b"))),
-    "empty": (SONNET, turns(USER, {"role": "assistant", "content": "a"}, {"role": "user", "content": ""})),
-    "images": (SONNET, said(image("https://a/b.png"), image({"url": PNG, "detail": "low"}, **CACHED))),
-    "pdf as image": (SONNET, said(image({"url": PDF}))),
-    "files": (
-        SONNET,
-        said(
-            file(file_data=PDF),
-            file(file_id="file_1", format="application/pdf"),
-            file(file_id="file_1", format="image/png"),
-            file(file_id="https://a/b.pdf"),
-            file(file_id="file_2"),
-        ),
-    ),
-    "file with a name": (SONNET, said(file(file_data=PDF, filename="a.pdf"))),
-    "document": (SONNET, said({"type": "document", "source": {"type": "url", "url": "https://a/b"}, "title": "t"})),
-    "native image": (SONNET, said({"type": "image", "source": {"type": "url", "url": "https://a/b"}}, text("a"))),
-    "audio": (SONNET, said(text("a"), {"type": "input_audio", "input_audio": {"data": "QQ", "format": "wav"}})),
-    "prefill": (SONNET, turns(USER, {"role": "assistant", "content": "so \n"})),
-    # tools
-    "tools": (SONNET, {"tools": [TOOL]}),
-    "tool cached": (SONNET, {"tools": [{**TOOL, **CACHED}]}),
-    "tool without parameters": (SONNET, {"tools": [{"type": "function", "function": {"name": "g"}}]}),
-    "tool deferred": (
-        SONNET,
-        {"tools": [{**TOOL, "defer_loading": True, "allowed_callers": ["code_execution_20250825"]}]},
-    ),
-    "strict tool": (SONNET, {"tools": [{"type": "function", "function": {**TOOL["function"], "strict": True}}]}),
-    "tool with a rich schema": (
-        SONNET,
-        {"tools": [{"type": "function", "function": {"name": "g", "parameters": {**SCHEMA, "title": "G"}}}]},
-    ),
-    "native tool": (SONNET, {"tools": [{"name": "g", "description": "d", "input_schema": SCHEMA}]}),
-    "hosted tools": (
-        SONNET,
-        {
-            "tools": [
-                {"type": "web_search_20250305", "name": "web_search", "max_uses": 3},
-                {"type": "code_execution_20250825", "name": "code_execution"},
-                {"type": "memory_20250818", "name": "memory"},
-                {"type": "web_fetch_20250910", "name": "web_fetch"},
-                {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
-            ]
-        },
-    ),
-    "computer": (
-        SONNET,
-        {
-            "tools": [
-                {
-                    "type": "computer_20250124",
-                    "function": {"name": "computer", "parameters": {"display_width_px": 1, "display_height_px": 2}},
-                }
-            ]
-        },
-    ),
-    "web_search_options": (
-        SONNET,
-        {
-            "web_search_options": {
-                "search_context_size": "low",
-                "user_location": {"type": "approximate", "approximate": {"city": "Bern"}},
-            }
-        },
-    ),
-    "odd names": (
-        SONNET,
-        {
-            **called(asks("", "a/b")),
-            "tools": [{"type": "function", "function": {"name": name}} for name in ("a/b", "a_b", "a.b")],
-            "tool_choice": {"type": "function", "function": {"name": "a.b"}},
-        },
-    ),
-    "choice auto": (SONNET, {"tools": [TOOL], "tool_choice": "auto"}),
-    "choice none": (SONNET, {"tools": [TOOL], "tool_choice": "none", "parallel_tool_calls": False}),
-    "choice required": (SONNET, {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": True}),
-    "choice named": (SONNET, {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}),
-    "choice native": (SONNET, {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "f"}}),
-    "choice forced": ("claude-opus-5-5", {"tools": [TOOL], "tool_choice": "required"}),
-    "parallel": (SONNET, {"tools": [TOOL], "parallel_tool_calls": False}),
-    # tool turns
-    "tool turns": (SONNET, {"tools": [TOOL], **turns(*TOOL_TURNS)}),
-    "tool turns without tools": (SONNET, turns(*TOOL_TURNS)),
-    "tool results in parts": (
-        SONNET,
-        called(CALL, {**RESULT, **CACHED, "content": [text("r"), image({"url": PNG}), image({"url": PDF})]}),
-    ),
-    "tool error": (SONNET, called(CALL, {**RESULT, "is_error": True})),
-    "call cached": (SONNET, called({**CALL, **CACHED})),
-    "odd ids": (SONNET, called({**CALL, "id": "c:1"}, {**RESULT, "tool_call_id": "c:1"})),
-    "no arguments": (SONNET, called(asks(""))),
-    "broken arguments": (SONNET, called(asks("{x"))),
-    "cut arguments": (SONNET, called(asks('{"a": 1'))),
-    # formats
-    "json schema": (SONNET, schema(SCHEMA)),
-    "json schema, opus": (OPUS, schema(SCHEMA)),
-    "json schema, old": (OLD, schema(SCHEMA)),
-    "json schema and tools, old": (OLD, {**schema(SCHEMA), "tools": [TOOL]}),
-    "json schema, untold model": ("claude-opus-4-9", schema(SCHEMA)),
-    "json schema of choices": (
-        SONNET,
-        schema({"type": "object", "properties": {"a": {"oneOf": [{"type": "string"}, {"type": "null"}]}}}),
-    ),
-    "json schema with constraints": (
-        SONNET,
-        schema({"type": "object", "properties": {"a": {"type": "integer", "minimum": 1, "description": "A."}}}),
-    ),
-    "json schema with references": (
-        SONNET,
-        schema({"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"type": "integer"}}}),
-    ),
-    "json object": (SONNET, {"response_format": {"type": "json_object"}}),
-    "text format": (SONNET, {"response_format": {"type": "text"}}),
-    # thinking
-    "thinking": (SONNET, THINK),
-    "thinking, opus": (OPUS, {"thinking": {"type": "enabled", "budget_tokens": 5000}}),
-    "thinking, 4.6": ("claude-opus-4-6", {"thinking": {"type": "enabled", "budget_tokens": 5000}}),
-    "thinking, old": (OLD, THINK),
-    "thinking, unknown model": ("claude-x", THINK),
-    "thinking adaptive": (OPUS, {"thinking": {"type": "adaptive"}}),
-    "thinking adaptive, sonnet": (SONNET, {"thinking": {"type": "adaptive"}}),
-    "thinking adaptive, little room": (SONNET, {"thinking": {"type": "adaptive"}, "max_tokens": 1500}),
-    "thinking adaptive, no room": (SONNET, {"thinking": {"type": "adaptive"}, "max_tokens": 500}),
-    "thinking disabled": (SONNET, {"thinking": {"type": "disabled"}}),
-    "thinking disabled, always on": ("claude-opus-5-5", {"thinking": {"type": "disabled"}}),
-    **{f"effort {one}": (SONNET, {"reasoning_effort": one}) for one in ("none", "minimal", "low", "max", "odd")},
-    **{f"effort {one}, opus": (OPUS, {"reasoning_effort": one}) for one in ("none", "minimal", "high", "xhigh", "odd")},
-    "effort xhigh, 4.6": ("claude-opus-4-6", {"reasoning_effort": "xhigh"}),
-    "effort with a summary": (OPUS, {"reasoning_effort": {"effort": "low", "summary": "concise"}}),
-    "effort, unknown model": ("claude-x", {"reasoning_effort": "low"}),
-    "effort in output_config": ("claude-opus-4-5", {"output_config": {"effort": "low"}}),
-    "signed turns": (SONNET, {**THINK, **called(CALL, reasoning_content="hm", thinking_blocks=[SIGNED])}),
-    "unsigned turns": (SONNET, {**THINK, **called(CALL, reasoning_content="hm")}),
-    "unsigned blocks": (SONNET, called(CALL, thinking_blocks=[{"type": "thinking", "thinking": "hm"}])),
-}
+# --- requests ----------------------------------------------------------------------------------------------------
 
 NO_SUCH_TOOL = "the wording of a tool that stands in where there are calls but no tools"
 WORDING = "the same in other words"
@@ -321,56 +123,35 @@ DIFFERENT: dict[str, tuple[set[str], str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def stub() -> Iterator[StubOpenAI]:
-    with StubOpenAI() as server:
-        yield server
-
-
+@beside_litellm
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", REQUESTS)
-def test_requests(stub: StubOpenAI, case: str) -> None:
-    model, params = REQUESTS[case]
-    params = {"messages": [USER], **params}
-    ours, theirs = sent_by_us(model, params), sent_by_litellm(stub, model, params)
+def test_requests(stub: StubAnthropic, case: str, mode: str) -> None:
+    ours, theirs = (sent(stub, driver, mode, *REQUESTS[case]) for driver in ("native", "litellm"))
     if "raises" in {*ours, *theirs} and ours != theirs:
         differs = {"raises"}
     else:
         differs = {name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)}
-    assert differs == DIFFERENT.get(case, (set(), ""))[0]
+    same_differences(differs, DIFFERENT.get(case, (set(), ""))[0], case)
 
 
-def test_the_table_of_differences_is_about_these_cases() -> None:
+def test_the_tables_of_differences_are_about_these_cases() -> None:
     assert set(DIFFERENT) <= set(REQUESTS)
     assert set(OTHERWISE) <= set(ANSWERS)
+    assert {name for name, _ in FAILS_OTHERWISE} <= set(FAILURES)
 
 
-def sent_by_us(model: str, params: dict[str, Any]) -> dict[str, Any]:
-    before = copy.deepcopy(params)
-    try:
-        body, headers = body_of(params, model, stream=False)
-    except NeuroError:
+def sent(stub: StubAnthropic, driver: str, mode: str, model: str, params: dict[str, Any]) -> dict[str, Any]:
+    """What arrives: the body, and of the path and the headers what is Anthropic's."""
+    found = ask(stub, driver, mode, {"text": "a"}, model, **params)
+    if not stub.requests:
+        assert found.error is not None
         return {"raises": True}
-    finally:
-        assert params == before
-    return {**body, "anthropic-beta": betas_of(headers)}
-
-
-def sent_by_litellm(stub: StubOpenAI, model: str, params: dict[str, Any]) -> dict[str, Any]:
-    count = len(stub.requests)
-    stub.reply(raw=json.dumps(DONE).encode())
-    asked = {**copy.deepcopy(params), "api_base": stub.base_url.removesuffix("/v1"), "api_key": "k"}
-    try:
-        asyncio.run(LiteLLMModel("anthropic", model).generate(asked))
-    except NeuroError:
-        assert len(stub.requests) == count
-        urlopen(f"{stub.base_url}/", data=b"{}").close()  # takes the answer that nobody asked for
-        stub.requests.pop()
-        return {"raises": True}
-    return {**stub.requests[-1].body, "anthropic-beta": betas_of(stub.requests[-1].headers)}
-
-
-def betas_of(headers: dict[str, str]) -> set[str]:
-    return {one.strip() for one in headers.get("anthropic-beta", "").split(",") if one.strip()}
+    assert found.error is None
+    [request] = stub.requests
+    named = {name: request.headers.get(name) for name in ("anthropic-version", "x-api-key", "authorization")}
+    betas = {one.strip() for one in request.headers.get("anthropic-beta", "").split(",") if one.strip()}
+    return {**request.body, **named, "path": request.path, "anthropic-beta": betas}
 
 
 # --- answers -----------------------------------------------------------------------------------------------------
@@ -449,42 +230,163 @@ OTHERWISE: dict[str, tuple[set[str], set[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("mode", ["generate", "stream"])
+ATTRIBUTES = ("text", "reasoning", "tool_calls", "finish_reason", "usage", "model", "provider_fields")
+
+
+def scripted(message: dict[str, Any], mode: str) -> dict[str, Any]:
+    """The answer as the body of a reply, a stream cut after three letters."""
+    if mode == "generate":
+        return {"raw": json.dumps(message).encode()}
+    events = events_of(message, [3])
+    return {
+        "raw": b"".join(b"event: %s\ndata: %s\n\n" % (one["type"].encode(), json.dumps(one).encode()) for one in events)
+    }
+
+
+@beside_litellm
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", ANSWERS)
-def test_answers(stub: StubOpenAI, case: str, mode: str) -> None:
-    message = ANSWERS[case]
-    asked = {"messages": [USER], "api_base": stub.base_url.removesuffix("/v1"), "api_key": "k"}
-    model = LiteLLMModel("anthropic", SONNET)
-    if mode == "generate":
-        stub.reply(raw=json.dumps(message).encode())
-        ours, theirs = response_of(message), asyncio.run(model.generate(asked))
-    else:
-        events = list(events_of(message, [3]))
-        stub.reply(raw=b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in events))
-        ours, theirs = streamed(events), asyncio.run(collected(model, asked))
-    theirs.id, theirs.created = ours.id, ours.created  # litellm makes both up
-    differs = {one.name for one in fields(ours) if one.compare and getattr(ours, one.name) != getattr(theirs, one.name)}
+def test_answers(stub: StubAnthropic, case: str, mode: str) -> None:
+    script = scripted(ANSWERS[case], mode)
+    ours, theirs = (ask(stub, driver, mode, script).response for driver in ("native", "litellm"))
+    assert ours is not None
+    assert theirs is not None
+    assert (ours.id, ours.created) == ("m", None)  # litellm makes up both
+    differs = {name for name in ATTRIBUTES if getattr(ours, name) != getattr(theirs, name)}
     whole, in_stream, _ = OTHERWISE.get(case, (set(), set(), ""))
-    assert differs == (whole if mode == "generate" else in_stream)
+    same_differences(differs, whole if mode == "generate" else in_stream, case)
 
 
-async def collected(model: LiteLLMModel, params: dict[str, Any]) -> Response:
-    return await collect(model.stream(params))
-
-
-@pytest.mark.parametrize("mode", ["generate", "stream"])
-def test_a_json_answer_of_a_model_without_schemas(stub: StubOpenAI, mode: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("driver", ["native", pytest.param("litellm", marks=beside_litellm)])
+def test_a_json_answer_of_a_model_without_schemas(stub: StubAnthropic, driver: str, mode: str) -> None:
     """The forced call is undone alike."""
-    params = {"messages": [USER], **schema(SCHEMA)}
     message = answer({**USED, "name": "json_tool_call"}, reason="tool_use")
-    asked = {**params, "api_base": stub.base_url.removesuffix("/v1"), "api_key": "k"}
-    renamed, model = renamed_of(params, OLD), LiteLLMModel("anthropic", OLD)
-    if mode == "generate":
-        stub.reply(raw=json.dumps(message).encode())
-        ours, theirs = response_of(message, renamed), asyncio.run(model.generate(asked))
+    found = ask(stub, driver, mode, scripted(message, mode), OLD, **schema(SCHEMA)).response
+    assert found is not None
+    assert (found.text, found.tool_calls, found.finish_reason) == ('{"a": 1}', [], "stop")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_integers_of_any_size_come_as_they_were_sent(stub: StubAnthropic, mode: str) -> None:
+    """Those beyond 64 bits too, of which a fast JSON parser makes floats."""
+    used = {**USED, "input": {"id": 12345678901234567890123, "next": -(2**63) - 1}}
+    found = ask(stub, "native", mode, scripted(answer(used, reason="tool_use"), mode)).response
+    assert found is not None
+    assert found.tool_calls == [ToolCall("t1", "f", '{"id": 12345678901234567890123, "next": -9223372036854775809}')]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "message",
+    [answer(text("a"), reason=["PROMPT-SECRET"]), answer({"type": 5}), answer({**USED, "name": ["PROMPT-SECRET"]})],
+    ids=["stop_reason", "type", "name"],
+)
+def test_garbage_is_the_providers_failure(stub: StubAnthropic, message: dict[str, Any], mode: str) -> None:
+    error = ask(stub, "native", mode, scripted(message, mode)).error
+    assert type(error) is ProviderUnavailable
+    assert "SECRET" not in str(error)
+
+
+# --- failures ----------------------------------------------------------------------------------------------------
+
+
+class Failure(NamedTuple):
+    """A reply that goes wrong, and what has to be raised for it."""
+
+    script: dict[str, Any]
+    kind: type[NeuroError]
+    status: int | None = None
+    retryable: bool | None = False
+    retry_after: float | None = None
+
+
+def refusal(
+    status: int, type: str, kind: type[ProviderError], message: str = "m PROMPT-SECRET", *, retryable: bool = False
+) -> Failure:
+    return Failure({"status": status, "error": {"type": type, "message": message}}, kind, status, retryable)
+
+
+def event(type: str, kind: type[ProviderError], after: int = 3, *, retryable: bool = True) -> Failure:
+    script = {"text": "a b c", "error_after": after, "error": {"type": type, "message": "m PROMPT-SECRET"}}
+    return Failure(script, kind, None, retryable)
+
+
+SLOW = {"type": "rate_limit_error", "message": "This request would exceed your rate limit."}
+FAILURES: dict[str, Failure] = {
+    "400": refusal(400, "invalid_request_error", BadRequest),
+    "400, too long": refusal(
+        400, "invalid_request_error", ContextTooLong, "prompt is too long: 210000 tokens > 200000 maximum"
+    ),
+    "400, no credit": refusal(400, "invalid_request_error", BadRequest, "Your credit balance is too low"),
+    "401": refusal(401, "authentication_error", AuthenticationFailed),
+    "403": refusal(403, "permission_error", AuthenticationFailed),
+    "404": refusal(404, "not_found_error", BadRequest),
+    "413": refusal(413, "request_too_large", BadRequest),
+    "429": refusal(429, "rate_limit_error", ProviderRateLimited, retryable=True),
+    "429, retry-after": Failure(
+        {"status": 429, "error": SLOW, "headers": {"retry-after": "7"}}, ProviderRateLimited, 429, True, 7.0
+    ),
+    "500": refusal(500, "api_error", ProviderUnavailable, retryable=True),
+    "504": refusal(504, "timeout_error", ProviderTimeout, retryable=True),
+    "529": refusal(529, "overloaded_error", ProviderUnavailable, retryable=True),
+    "529, retry-after": Failure(
+        {"status": 529, "error": {"type": "overloaded_error", "message": "m"}, "headers": {"retry-after": "3"}},
+        ProviderUnavailable, 529, True, 3.0,
+    ),
+    "502 of a gateway": Failure({"status": 502, "raw": b"<html>Bad Gateway</html>"}, ProviderUnavailable, 502, True),
+    "overloaded": event("overloaded_error", ProviderUnavailable),
+    "overloaded at once": event("overloaded_error", ProviderUnavailable, 0),
+    "failing": event("api_error", ProviderUnavailable),
+    "slow down": event("rate_limit_error", ProviderRateLimited),
+    "timed out": event("timeout_error", ProviderTimeout),
+    "refused": event("invalid_request_error", BadRequest, retryable=False),
+    "cut": Failure({"text": "a b c", "cut_after": 4}, ProviderUnavailable, None, True),
+    "ended": Failure({"text": "a b c", "end_after": 4}, StreamInterrupted, None, None),
+    "ended without message_stop": Failure({"text": "a", "end_after": 5}, StreamInterrupted, None, None),
+    "empty": Failure({"raw": b""}, StreamInterrupted, None, None),
+    "no JSON": Failure({"raw": b"data: {x\n\n"}, ProviderUnavailable, None, True),
+}  # fmt: skip
+IN_STREAMS = [name for name, one in FAILURES.items() if one.status is None]
+CASES = [(name, mode) for name in FAILURES for mode in MODES if mode == "stream" or name not in IN_STREAMS]
+
+NO_KIND = "litellm makes a failure of the server of every error event, whatever its type says"
+
+# (case, mode or "" for both) -> what differs of type, status, retryable, retry_after ("outcome": an answer), and why
+FAILS_OTHERWISE: dict[tuple[str, str], tuple[set[str], str]] = {
+    ("slow down", "stream"): ({"type"}, NO_KIND),
+    ("timed out", "stream"): ({"type"}, NO_KIND),
+    ("refused", "stream"): ({"type", "retryable"}, NO_KIND),
+    ("ended without message_stop", "stream"): ({"outcome"}, "litellm takes the message for whole"),
+    ("no JSON", "stream"): ({"type", "retryable"}, "litellm skips what it cannot read, and has no answer then"),
+}
+
+
+def told(found: Outcome) -> dict[str, Any]:
+    error = found.error
+    assert isinstance(error, (ProviderError, StreamInterrupted)), found
+    assert str(error).startswith(f"anthropic/{SONNET}: ")
+    assert "SECRET" not in str(error)
+    names = ("status", "retryable", "retry_after")
+    return {"type": type(error), **{name: getattr(error, name, None) for name in names}}
+
+
+@pytest.mark.parametrize(("case", "mode"), CASES)
+def test_failures(stub: StubAnthropic, case: str, mode: str) -> None:
+    script, *expected = FAILURES[case]
+    assert list(told(ask(stub, "native", mode, script)).values()) == expected
+
+
+@beside_litellm
+@pytest.mark.parametrize(("case", "mode"), CASES)
+def test_failures_beside_litellm(stub: StubAnthropic, case: str, mode: str) -> None:
+    script = FAILURES[case].script
+    ours, theirs = (ask(stub, driver, mode, script) for driver in ("native", "litellm"))
+    if theirs.response is not None:
+        differs = {"outcome"}
     else:
-        events = list(events_of(message, [3]))
-        stub.reply(raw=b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in events))
-        ours, theirs = streamed(events, renamed), asyncio.run(collected(model, asked))
-    assert (ours.text, ours.tool_calls, ours.finish_reason) == ('{"a": 1}', [], "stop")
-    assert (theirs.text, theirs.tool_calls, theirs.finish_reason) == (ours.text, [], "stop")
+        ours_told, theirs_told = told(ours), told(theirs)
+        differs = {name for name in ours_told if ours_told[name] != theirs_told[name]}
+    same_differences(
+        differs, (FAILS_OTHERWISE.get((case, mode)) or FAILS_OTHERWISE.get((case, "")) or (set(), ""))[0], case
+    )

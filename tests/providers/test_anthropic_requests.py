@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from neuro_mw.errors import BadRequest
-from neuro_mw.providers._anthropic_messages import NOTE, supported
+from neuro_mw.providers._anthropic_messages import NOTE
 from neuro_mw.providers._anthropic_requests import _warn, body_of, renamed_of
+from neuro_mw.providers._anthropic_tools import supported
 from neuro_mw.providers._thinking import sealed
 
 SONNET, OPUS, OLD = "claude-sonnet-4-5", "claude-opus-4-8", "claude-3-5-haiku-20241022"
@@ -26,7 +27,6 @@ THINK = {"thinking": {"type": "enabled", "budget_tokens": 2000}}
 @pytest.fixture(autouse=True)
 def _nothing_was_warned_of_yet() -> None:
     _warn.cache_clear()
-
 
 
 def sent(model: str = SONNET, **params: Any) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def test_streams_say_so() -> None:
         ({"tool_choice": "SECRET"}, "'tool_choice'"),
         ({"tools": [{"type": "custom", "custom": {"name": "SECRET"}}]}, "tools"),
         ({"reasoning_effort": "SECRET"}, "'reasoning_effort'"),
-        ({"response_format": int}, "'response_format' is no dict"),
+        ({"response_format": int}, "'response_format' is of type type; give a dict"),
         ({"messages": []}, "messages"),
         ({"messages": [USER, {"role": "SECRET"}]}, r"messages\[1\]: the role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "SECRET"}]}]}, r"messages\[0\]"),
@@ -146,6 +146,7 @@ FULL = [SIGNED, HIDDEN]
         {"thinking_blocks": SEALED, "reasoning_content": "hm"},
         {"thinking_blocks": FULL, "reasoning_content": "hm"},
         {"thinking_blocks": FULL},
+        {"thinking_blocks": [{**block, "index": number} for number, block in enumerate(FULL)]},
         {"provider_fields": {"thinking_blocks": SEALED}, "reasoning": "hm"},
         {"provider_specific_fields": {"thinking_blocks": FULL}, "reasoning_content": "hm"},
         {"content": FULL, "thinking_blocks": FULL, "reasoning_content": "hm"},

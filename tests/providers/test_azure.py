@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -12,6 +13,7 @@ from neuro_mw.errors import AuthenticationFailed, ConfigError
 from neuro_mw.parts import collect
 from neuro_mw.providers import resolve
 from neuro_mw.providers.azure import AzureModel
+from neuro_mw.providers.openai_compatible import OpenAICompatibleModel
 from neuro_mw.testing import StubOpenAI
 
 ASK = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
@@ -70,12 +72,29 @@ def test_both_drivers_ask_the_same(
     assert sent(stub, "native", mode, model, params) == sent(stub, "litellm", mode, model, params)
 
 
-def test_a_base_with_its_deployment(stub: StubOpenAI) -> None:
-    base = stub.base_url.removesuffix("/v1") + "/openai/deployments/other"
-    for given in (base, f"{base}/chat/completions?api-version=2024-06-01"):
-        found = sent(stub, "native", "generate", "my-gpt", {"base_url": given, "api_version": "2024-02-01"})
-        assert found["path"] == "/openai/deployments/other/chat/completions"
-        assert found["query"] == {"api-version": "2024-02-01"}
+@pytest.mark.parametrize(
+    ("end", "params", "path", "version"),
+    [
+        ("/openai/deployments/other", {}, "/openai/deployments/other/chat/completions", "2025-02-01-preview"),
+        ("/openai/deployments/x/chat/completions?api-version=1", {}, "/openai/deployments/x/chat/completions", "1"),
+        ("/openai/deployments/x/chat/completions?api-version=1", {"api_version": "2"},
+         "/openai/deployments/x/chat/completions", "2"),
+        ("/openai/", {"extra_query": {"api-version": "3"}}, "/openai/deployments/a%2Fb%3F/chat/completions", "3"),
+        ("/openai/v1", {}, "/openai/v1/chat/completions", None),
+    ],
+)  # fmt: skip
+def test_addresses(stub: StubOpenAI, end: str, params: dict[str, str], path: str, version: str | None) -> None:
+    base = stub.base_url.removesuffix("/v1") + end
+    found = sent(stub, "native", "generate", "a/b?", {"base_url": base, **params})
+    assert found["query"] == ({"api-version": version} if version else {})
+    assert quote(found["path"]) == quote(unquote(path))
+
+
+def test_a_token_goes_to_azure_only(stub: StubOpenAI) -> None:
+    model = OpenAICompatibleModel("groq", "m", base_url=stub.base_url, api_key="own")
+    with pytest.raises(ConfigError, match="azure_ad_token"):
+        asyncio.run(model.generate({**ASK, "azure_ad_token": "AZ"}))
+    assert stub.requests == []
 
 
 def test_a_token_of_the_environment(stub: StubOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import pytest
+from chat_cases import CASES, SAID_OTHERWISE, every_request, expected_body, is_meant
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -257,3 +258,19 @@ def test_other_names_of_a_provider(provider: str, same: str) -> None:
 def test_messages_of_other_types_are_passed_on() -> None:
     odd = object()
     assert body_of("mistral", "m", {"messages": [odd]}, stream=False)["messages"] == [odd]
+
+
+@pytest.mark.parametrize(("name", "case", "mode"), [pytest.param(*one, id="-".join(one)) for one in every_request()])
+def test_what_is_sent_is_what_was_said(name: str, case: str, mode: str) -> None:
+    provider, _, model = name.partition("/")
+    before = copy.deepcopy(CASES[case])
+    assert body_of(provider, model, CASES[case], stream=mode == "stream") == expected_body(name, case, mode)
+    assert CASES[case] == before
+
+
+def test_every_entry_of_the_table_says_something() -> None:
+    """Without it another body would be expected somewhere."""
+    for entry in SAID_OTHERWISE:
+        met = [one for one in every_request() if one[1] in entry.cases.split("|") and is_meant(one[0], entry.where)]
+        others = [one for one in SAID_OTHERWISE if one is not entry]
+        assert any(expected_body(*one) != expected_body(*one, others) for one in met), entry

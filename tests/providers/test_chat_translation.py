@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from neuro_mw.parts import collect
 from neuro_mw.providers._chat_answers import reason_of, response_of, usage_of
 from neuro_mw.providers._chat_chunks import ChunkTranslator
+from neuro_mw.providers._errors import ErrorEvent
 from neuro_mw.types import Finish, Part, ProviderDelta, Response, ToolCall, Usage
 
 
@@ -81,7 +82,7 @@ def test_custom_calls_and_what_providers_add_to_a_call() -> None:
     signed = {"id": "d", "function": {"name": "f", "arguments": ""}, "provider_specific_fields": {"signature": "s"}}
     found = whole("tool_calls", tool_calls=[call, signed])
     assert found.tool_calls == [ToolCall("c", "sql", "select"), ToolCall("d", "f", "")]
-    assert found.provider_fields == {"tool_call_fields": {"0": {"type": "custom"}, "1": {"signature": "s"}}}
+    assert found.provider_fields == {"tool_call_fields": {"c": {"type": "custom"}, "d": {"signature": "s"}}}
     assert (
         collected([chunk(tool_calls=[{"index": 0, **call}]), chunk("stop", tool_calls=[{"index": 1, **signed}])])
         == found
@@ -182,3 +183,52 @@ def test_usage(data: Any, expected: tuple[Usage, dict[str, Any]]) -> None:
 )
 def test_reasons(given: str | None, native: str | None, has_calls: bool, expected: str) -> None:
     assert reason_of(given, native, has_calls) == expected
+
+
+def pieces(*calls: dict[str, Any]) -> list[ToolCall]:
+    return collected([*(chunk(tool_calls=[call]) for call in calls), chunk("tool_calls")]).tool_calls
+
+
+def piece(name: str | None = None, arguments: str = "", **more: Any) -> dict[str, Any]:
+    return {**more, "function": {"name": name, "arguments": arguments}}
+
+
+def test_calls_without_ids_that_share_an_index() -> None:
+    whole = [piece("f", '{"a":1}', index=0, id=""), piece("g", '{"b":2}', index=0, id="")]
+    assert pieces(*whole) == [ToolCall("", "f", '{"a":1}'), ToolCall("", "g", '{"b":2}')]
+    cut = [piece("f", '{"a"', index=0), piece("f", ":1}", index=0), piece("g", "{}", index=0)]
+    assert pieces(*cut) == [ToolCall("", "f", '{"a":1}'), ToolCall("", "g", "{}")]
+    assert pieces(piece("f", "{}"), piece("g", "{}")) == [ToolCall("", "f", "{}"), ToolCall("", "g", "{}")]
+
+
+def test_calls_that_are_told_apart_by_their_ids_alone() -> None:
+    begun = [piece("f", '{"a"', id="A"), piece("g", '{"b"', id="B")]
+    mixed = [*begun, piece(None, ":1}", id="A"), piece(None, ":2}", id="B")]
+    assert pieces(*mixed) == [ToolCall("A", "f", '{"a":1}'), ToolCall("B", "g", '{"b":2}')]
+    following = [piece("f", "{", id="A"), piece(None, "}"), piece("g", "{", id="B"), piece(None, "}")]
+    assert pieces(*following) == [ToolCall("A", "f", "{}"), ToolCall("B", "g", "{}")]
+
+
+def test_arguments_that_are_an_object() -> None:
+    call = {"id": "a", "index": 0, "function": {"name": "f", "arguments": {"a": "é"}}}
+    assert whole("tool_calls", tool_calls=[call]).tool_calls == [ToolCall("a", "f", '{"a": "é"}')]
+    assert pieces(call) == [ToolCall("a", "f", '{"a": "é"}')]
+
+
+def test_counts_that_are_no_numbers() -> None:
+    odd = {"prompt_tokens": "10", "completion_tokens": 3, "completion_tokens_details": {"reasoning_tokens": True}}
+    assert usage_of(odd)[0] == Usage(None, 3)
+
+
+def test_an_error_beside_a_choice() -> None:
+    """OpenRouter's way of saying that a stream failed."""
+    failed = {**chunk("error", content=""), "error": {"code": 502, "message": "x"}}
+    with pytest.raises(ErrorEvent) as caught:
+        collected([chunk(content="a"), failed])
+    assert caught.value.error["code"] == 502
+
+
+def test_many_pieces_of_a_list_take_linear_time() -> None:
+    one = {"content": [{"token": "a", "logprob": -0.5}]}
+    many = [{"id": "x", "choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": one}]} for _ in range(20_000)]
+    assert len(collected([*many, chunk("stop")]).provider_fields["logprobs"]["content"]) == 20_000

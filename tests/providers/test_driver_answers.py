@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asked import ASK, MESSAGES, Ask, Both
 
 from neuro_mw.testing import StubOpenAI
 from neuro_mw.types import (
     Finish,
     LanguageModel,
     Part,
-    Response,
     ResponseInfo,
     TextDelta,
     ToolCall,
     Usage,
 )
-
-SECRET = "PROMPT-SECRET"
-MESSAGES = [{"role": "user", "content": f"hello {SECRET}"}]
-ASK = {"messages": MESSAGES}
-
-Ask = Callable[..., Response]
-Both = Callable[[LanguageModel, dict[str, Any]], Response]
 
 
 async def _parts(model: LanguageModel, params: dict[str, Any]) -> list[Part]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any
 
 import pytest
+from asked import ASK, SECRET, Ask
 
 from neuro_mw.errors import (
     AuthenticationFailed,
@@ -26,16 +25,7 @@ from neuro_mw.providers import LiteLLMModel
 from neuro_mw.testing import StubOpenAI
 from neuro_mw.types import (
     LanguageModel,
-    Response,
 )
-
-SECRET = "PROMPT-SECRET"
-MESSAGES = [{"role": "user", "content": f"hello {SECRET}"}]
-ASK = {"messages": MESSAGES}
-
-Ask = Callable[..., Response]
-Both = Callable[[LanguageModel, dict[str, Any]], Response]
-
 
 # --- errors -----------------------------------------------------------------------------------------------------------
 

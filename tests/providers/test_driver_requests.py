@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
-from collections.abc import Callable
-from typing import Any
 
 import pytest
+from asked import ASK, MESSAGES, Ask
 
 from neuro_mw.errors import (
     AuthenticationFailed,
@@ -20,14 +19,6 @@ from neuro_mw.types import (
     Response,
     TextDelta,
 )
-
-SECRET = "PROMPT-SECRET"
-MESSAGES = [{"role": "user", "content": f"hello {SECRET}"}]
-ASK = {"messages": MESSAGES}
-
-Ask = Callable[..., Response]
-Both = Callable[[LanguageModel, dict[str, Any]], Response]
-
 
 # --- requests ---------------------------------------------------------------------------------------------------------
 

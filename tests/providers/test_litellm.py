@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asked import ASK, MODES, Ask
 
 from neuro_mw.errors import BadRequest, StreamInterrupted
 from neuro_mw.providers import resolve
 from neuro_mw.testing import StubOpenAI
 from neuro_mw.types import (
     LanguageModel,
-    Response,
     ToolCallDelta,
     Usage,
 )
 
-SECRET = "PROMPT-SECRET"
-MESSAGES = [{"role": "user", "content": f"hello {SECRET}"}]
-ASK = {"messages": MESSAGES}
 OPENAI = resolve("openai/gpt-4o-mini", driver="litellm")
-
-Ask = Callable[..., Response]
-Both = Callable[[LanguageModel, dict[str, Any]], Response]
 
 
 def test_a_fresh_process_is_quiet(stub: StubOpenAI) -> None:
@@ -124,3 +118,14 @@ def test_a_last_chunk_of_another_shape(stub: StubOpenAI, ask: Ask) -> None:
     stub.reply(raw=lines(*said, end))
     found = ask(resolve("ollama/x", driver="litellm"), "stream", {**ASK, "api_base": stub.base_url})
     assert (found.text, found.finish_reason, found.usage, found.model) == ("one two", "stop", Usage(3, 4), "x")
+
+
+@readonly
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["openai/gpt-4o-mini", "mistral/mistral-large-latest"])
+def test_litellm_writes_into_copies(stub: StubOpenAI, ask: Ask, name: str, mode: str) -> None:
+    """For its logs it adds times to `metadata`, which may be the caller's from one call to the next."""
+    own = {"metadata": {"a": "b"}, "extra_body": {"c": {"d": 1}}}
+    params = {**ASK, **copy.deepcopy(own), "api_base": stub.base_url, "api_key": "k"}
+    ask(resolve(name, driver="litellm"), mode, params)
+    assert {key: params[key] for key in own} == own

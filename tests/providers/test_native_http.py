@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import json
 import logging
 import os
 import ssl
@@ -24,6 +25,7 @@ from neuro_mw.errors import (
     ConfigError,
     NeuroError,
     ProviderError,
+    ProviderRateLimited,
     ProviderTimeout,
     ProviderUnavailable,
     StreamInterrupted,
@@ -270,6 +272,23 @@ def test_slow_loris(native: Any, server: Any, mode: str) -> None:
     assert (caught.value.retryable, caught.value.status) == (True, None)
 
 
+@pytest.mark.parametrize("script", [{"chunk_delay_s": 60, "cuts": [20]}, {"hang": True}, {"delay_s": 60}], ids=str)
+def test_the_limit_for_the_whole_bounds_silence(native: Any, server: Any, mode: str, script: dict[str, Any]) -> None:
+    server.reply(text="a b c", **script)
+    begun = time.monotonic()
+    with pytest.raises(ProviderTimeout):
+        asyncio.run(call(native, mode, {**ASK, "timeout": {"total": 0.4}}))
+    assert time.monotonic() - begun < 10  # and not the 600 s between two pieces
+
+
+def test_the_body_of_a_failure_is_bounded_too(native: Any, server: Any, mode: str) -> None:
+    server.reply(status=429, raw=[b"{", b"}"], chunk_delay_s=60)
+    begun = time.monotonic()
+    with pytest.raises(ProviderRateLimited):
+        asyncio.run(call(native, mode, {**ASK, "timeout": {"total": 0.4}}))
+    assert time.monotonic() - begun < 10
+
+
 def test_silence_in_mid_answer(native: Any, server: Any, mode: str) -> None:
     server.reply(text="a b c", chunk_delay_s=60, cuts=[20])
     with pytest.raises(ProviderTimeout):
@@ -286,6 +305,39 @@ def test_the_consumers_time_does_not_count(native: Any, server: Any) -> None:
 
     server.reply(chunks=list("abcdefgh"))
     assert asyncio.run(run()) >= 8
+
+
+def test_a_proxy_that_says_nothing(dialect: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`connect` holds for all that comes before the request: addresses, proxies, TLS."""
+    import socket
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        begun = time.monotonic()
+        with pytest.raises(ProviderTimeout):
+            asyncio.run(call(model_of(dialect, "https://provider.invalid"), mode, {**ASK, "timeout": {"connect": 0.3}}))
+        assert time.monotonic() - begun < 10
+
+
+def test_a_proxy_that_refuses(dialect: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def refuse() -> None:
+            connection, _ = proxy.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=refuse, daemon=True).start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:PROXY-SECRET@127.0.0.1:{proxy.getsockname()[1]}")
+        with pytest.raises(ProviderUnavailable, match="the proxy refused to connect") as caught:
+            asyncio.run(call(model_of(dialect, "https://provider.invalid"), mode))
+    assert caught.value.status == 407
+    assert "SECRET" not in shown(caught.value)
 
 
 def test_no_connection_in_time(dialect: str, mode: str) -> None:
@@ -325,6 +377,12 @@ def test_timeouts_that_are_none(native: Any, server: Any, value: Any) -> None:
         {"raw": b"<html>"},
         {"raw": b"\xff\xfe\x00"},
         {"raw": b"[]"},
+        {"raw": b"{}"},
+        {"raw": b'{"detail": "x"}'},
+        {"raw": b'{"choices": []}'},
+        {"raw": b'{"choices": null}'},
+        {"raw": b'data: {"choices":[{"delta":{},"finish_reason":5}]}\n\ndata: [DONE]\n\n'},
+        {"raw": b'data: {"error": {"code": "' + b"9" * 5000 + b'"}, "type": "error"}\n\n'},
         {"raw": b'"text"'},
         {"raw": b"null"},
         {"raw": b'{"choices": 5, "content": 5}'},
@@ -347,6 +405,53 @@ def test_garbage(native: Any, server: Any, mode: str, script: dict[str, Any]) ->
         asyncio.run(call(native, mode))
     assert isinstance(caught.value, StreamInterrupted) or caught.value.retryable
     assert asyncio.run(call(native, mode)).text  # the model is as good as before
+
+
+def test_servers_that_close_after_each_answer(dialect: str, mode: str) -> None:
+    """Without saying so: a pooled connection looks alive until its end was read."""
+    import socket
+
+    whole = {
+        "openai": b'{"choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}',
+        "anthropic": b'{"type":"message","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}',
+    }[dialect]
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(whole)
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(1 << 16)
+                    connection.sendall(head + whole)
+
+        threading.Thread(target=serve, daemon=True).start()
+        model = model_of(dialect, f"http://127.0.0.1:{listening.getsockname()[1]}")
+
+        async def run() -> list[str]:
+            found = []
+            for _ in range(20):
+                found.append((await call(model, mode)).text)
+                time.sleep(0.01)  # noqa: ASYNC251  # the loop sees nothing meanwhile: that is the point
+            return found
+
+        assert asyncio.run(run()) == ["hi"] * 20
+
+
+def test_an_answer_is_over_when_it_says_so(native: Any, server: Any, dialect: str) -> None:
+    """A gateway may keep the body open behind the last event."""
+    end = {
+        "openai": b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\ndata: [DONE] \n\n',
+        "anthropic": b'data: {"type":"message_start","message":{}}\n\n'
+        b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\ndata: {"type":"message_stop"}\n\n',
+    }
+    server.reply(raw=[end[dialect], b": still here\n\n"], chunk_delay_s=60)
+    begun = time.monotonic()
+    assert asyncio.run(call(native, "stream")).finish_reason == "stop"
+    assert time.monotonic() - begun < 10
 
 
 def test_a_redirect_gets_no_key(native: Any, server: Any, mode: str) -> None:
@@ -399,6 +504,14 @@ def test_the_environments_proxy(dialect: str, server: Any, mode: str, monkeypatc
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("proxy", ["http://user:PROXY-SECRET@host:abc", "user:PROXY-SECRET", "http://[::1"])
+def test_a_proxy_that_is_none(dialect: str, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(ConfigError, match="HTTP_PROXY") as caught:
+        asyncio.run(call(model_of(dialect, "http://provider.invalid"), "generate"))
+    assert "SECRET" not in shown(caught.value)
+
+
 def test_a_proxy_of_another_kind(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "socks5://user:PROXY-SECRET@127.0.0.1:1")
     with pytest.raises(ConfigError, match="HTTP_PROXY: a proxy of the kind 'socks5'") as caught:
@@ -423,7 +536,7 @@ def secure(dialect: str) -> Iterator[Any]:
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_certificates_of_ones_own(
-    dialect: str, secure: Any, mode: str, variable: str, monkeypatch: pytest.MonkeyPatch
+    dialect: str, secure: Any, mode: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
@@ -431,6 +544,12 @@ def test_certificates_of_ones_own(
     with pytest.raises(ProviderUnavailable, match="certificate cannot be verified"):
         asyncio.run(call(model, mode))
     monkeypatch.setenv(variable, str(CERTIFICATE))
+    assert asyncio.run(call(model, mode)).text == ASK["messages"][0]["content"]
+    folder = tmp_path / "certificates"
+    folder.mkdir()
+    (folder / "one.pem").write_bytes(CERTIFICATE.read_bytes())
+    subprocess.run(["openssl", "rehash", str(folder)], check=True, capture_output=True)
+    monkeypatch.setenv(variable, str(folder))
     assert asyncio.run(call(model, mode)).text == ASK["messages"][0]["content"]
     monkeypatch.setenv(variable, str(CERTIFICATE) + ".gone")
     with pytest.raises(ConfigError, match=f"{variable}: the certificates cannot be read"):
@@ -513,7 +632,11 @@ def test_keys_and_headers(dialect: str, server: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_what_only_litellm_knows_is_refused(native: Any, server: Any) -> None:
-    for params in ({"mock_response": "x"}, {"num_retries": 2}, {"max_retries": 1}, {"drop_params": True}):
+    litellms = (
+        "mock_response", "drop_params", "client_secret", "azure_password", "fallbacks", "caching", "ssl_verify",
+        "litellm_metadata", "s3_secret_access_key", "langfuse_secret", "aws_access_key_id", "model_list",
+    )  # fmt: skip
+    for params in ({"num_retries": 2}, {"max_retries": 1}, *({name: "x"} for name in litellms)):
         with pytest.raises(ConfigError, match=f"{next(iter(params))}: .*driver='litellm'"):
             asyncio.run(call(native, "generate", {**ASK, **params}))
     asyncio.run(call(native, "generate", {**ASK, "max_retries": 0, "num_retries": 0, "drop_params": False}))
@@ -534,6 +657,83 @@ def test_values_that_are_no_json(native: Any, server: Any, dialect: str) -> None
     asyncio.run(call(native, "generate", {**ASK, "big": 2**70}))
     with pytest.raises(BadRequest, match=r"no JSON .*object"):
         asyncio.run(call(native, "generate", {**ASK, "odd": object()}))
+
+
+@pytest.mark.parametrize(
+    ("params", "key"),
+    [
+        ({"base_url": 5}, "base_url"),
+        ({"model": 5}, "model"),
+        ({"api_key": 5}, "api_key"),
+        ({"extra_headers": "x"}, "extra_headers"),
+        ({"extra_body": [1]}, "extra_body"),
+        ({"timeout": float("inf")}, "timeout"),
+        ({"timeout": {"connect": 10**400}}, "timeout"),
+        ({"azure_ad_token": "x"}, "azure_ad_token"),
+        ({"api_version": "x"}, "api_version"),
+    ],
+    ids=str,
+)
+def test_options_that_are_none(native: Any, server: Any, params: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        asyncio.run(call(native, "generate", {**ASK, **params}))
+    assert server.requests == []
+
+
+def test_keys_with_line_ends(native: Any, server: Any) -> None:
+    asyncio.run(call(native, "generate", {**ASK, "api_key": f"{KEY}\n"}))
+    with pytest.raises(ProviderUnavailable, match="a header cannot be used") as caught:
+        asyncio.run(call(native, "generate", {**ASK, "api_key": f"{KEY}\nX-More: 1"}))
+    assert "SECRET" not in shown(caught.value)
+    assert len(server.requests) == 1
+
+
+def test_a_key_that_the_provider_echoes(native: Any, server: Any) -> None:
+    key = "gsk_" + "a1b2" * 8
+    server.reply(status=401, error={"message": "x", "code": key, "type": key[:20]},
+                 headers={"x-request-id": key, "request-id": key})  # fmt: skip
+    with pytest.raises(ProviderError) as caught:
+        asyncio.run(call(native, "generate", {**ASK, "api_key": key}))
+    assert "a1b2a1b2" not in shown(caught.value)
+    assert caught.value.request_id is None
+
+
+def test_headers_and_queries_that_are_not_given(native: Any, server: Any) -> None:
+    more = {"extra_headers": {"X-A": None, "X-B": 1}, "extra_query": {"a": ["x", "y"], "b": None}}
+    asyncio.run(call(native, "generate", {**ASK, **more}))
+    assert "x-a" not in server.requests[0].headers
+    assert server.requests[0].headers["x-b"] == "1"
+    assert set(server.requests[0].query) == {"a"}
+
+
+def test_messages_of_an_sdk(native: Any, server: Any) -> None:
+    from pydantic import BaseModel
+
+    class Message(BaseModel):
+        role: str
+        content: str
+        tool_calls: list[Any] | None = None
+
+    asyncio.run(call(native, "generate", {"messages": [Message(role="user", content="hi")]}))
+    sent = server.requests[0].body["messages"][0]
+    assert sent["role"] == "user"
+    assert "tool_calls" not in sent
+
+
+def test_integers_of_any_length(dialect: str, native: Any, server: Any, mode: str) -> None:
+    """JSON decoders that are fast make floats of them."""
+    block = b'{"type":"tool_use","id":"t","name":"f","input":{"id":12345678901234567890123}}'
+    if dialect == "openai":
+        server.reply(tool_calls=[{"id": "t", "name": "f", "arguments": '{"id": 12345678901234567890123}'}])
+    elif mode == "generate":
+        server.reply(raw=b'{"type":"message","content":[%b],"stop_reason":"tool_use"}' % block)
+    else:
+        server.reply(raw=b'data: {"type":"content_block_start","index":0,"content_block":%b}\n\n'
+                     b'data: {"type":"content_block_stop","index":0}\n\n'
+                     b'data: {"type":"message_delta","delta":{"stop_reason":"tool_use"}}\n\n'
+                     b'data: {"type":"message_stop"}\n\n' % block)  # fmt: skip
+    found = asyncio.run(call(native, mode)).tool_calls[0].arguments
+    assert json.loads(found) == {"id": 12345678901234567890123}
 
 
 def test_request_ids_of_failures(native: Any, server: Any, mode: str) -> None:

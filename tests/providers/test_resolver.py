@@ -142,16 +142,25 @@ def test_the_driver_that_is_named_is_the_one_that_is_taken(provider: str) -> Non
 def test_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE", "HOSTED_VLLM_BASE_URL", "HOSTED_VLLM_API_BASE"):
         monkeypatch.delenv(name, raising=False)
-    assert endpoint_of("openai") == "https://api.openai.com/v1"
-    assert endpoint_of("openai", "http://127.0.0.1:1/") == "http://127.0.0.1:1"
-    assert endpoint_of("vllm", "http://127.0.0.1:1/") == "http://127.0.0.1:1/v1"
+    assert endpoint_of("openai") == ("https://api.openai.com/v1", "")
+    assert endpoint_of("openai", " http://127.0.0.1:1/ ") == ("http://127.0.0.1:1", "")
+    assert endpoint_of("vllm", "http://127.0.0.1:1/") == ("http://127.0.0.1:1/v1", "")
+    assert endpoint_of("openai", "http://a/v1/?b=c") == ("http://a/v1", "?b=c")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://a/b")
-    assert endpoint_of("openai") == "http://a/b"
+    assert endpoint_of("openai") == ("http://a/b", "")
     with pytest.raises(ConfigError, match="HOSTED_VLLM_BASE_URL"):
         endpoint_of("vllm")
-    for wrong in ("localhost:8000", "ftp://x", "http://", "file:///x"):
-        with pytest.raises(ConfigError, match="http"):
-            endpoint_of("openai", wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["localhost:8000", "ftp://x", "http://", "file:///x", "http://a:99999", "http://a:b", "http://[::1/v1", "http://a..b",
+     "http://user:URL-SECRET@host/v1", "http://a/v1#f"],
+)  # fmt: skip
+def test_addresses_that_are_none(wrong: str) -> None:
+    with pytest.raises(ConfigError, match="base URL") as caught:
+        endpoint_of("openai", wrong)
+    assert "SECRET" not in f"{caught.value}{caught.value.__cause__}"
 
 
 def test_optional_keys(monkeypatch: pytest.MonkeyPatch) -> None:
