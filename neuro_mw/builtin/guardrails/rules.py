@@ -1,0 +1,66 @@
+"""What detectors look for: patterns with a name, and lists of terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+MAX_CHARS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    r"""What one detector looks for, under one name.
+
+    ``id`` is the detector and what it finds, ``pattern`` is in RE2's syntax and takes the longest match at the leftmost
+    place, of at most ``max_chars`` characters. ``check`` gets the text of such a match and says how many of its first
+    characters are one (0: it is none, and the search goes on behind its first character). ``keywords`` are lower-case
+    literals of which every match holds at least one, whatever its case. ``type`` stands for ``{type}`` in a
+    replacement; it is the last part of the id where it is not set.
+
+    >>> Rule("pii.ssn", r"\b\d{3}-\d{2}-\d{4}\b").type
+    'SSN'
+    """
+
+    id: str
+    pattern: str
+    type: str = ""
+    check: Callable[[str], int] | None = None
+    keywords: tuple[str, ...] = ()
+    max_chars: int = MAX_CHARS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "type", self.type or self.id.rpartition(".")[2].upper())
+
+    @property
+    def detector(self) -> str:
+        """The detector that the rule belongs to."""
+        return self.id.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Words and phrases, compared without case; with ``match="word"`` not where they are parts of longer words."""
+
+    id: str
+    terms: tuple[str, ...]
+    match: Literal["word", "substring"] = "word"
+    type: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "type", self.type or self.id.rpartition(".")[2].upper())
+
+    @property
+    def detector(self) -> str:
+        """The detector that the terms belong to."""
+        return self.id.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Where a rule matched: ``text[start:end]``."""
+
+    start: int
+    end: int
+    rule: Rule | Terms

@@ -1,0 +1,72 @@
+"""A text that comes in pieces, under a rule set: what is decided leaves at once, what may become a match is held."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .rules import Match
+from .view import View
+
+if TYPE_CHECKING:
+    from .ruleset import Replace, RuleSet
+
+
+class RuleStream:
+    """One text, cut anywhere. What leaves, joined, is what `RuleSet.redact` makes of the whole.
+
+    ``matches`` are those found so far; ``held`` is what may yet become one.
+    """
+
+    __slots__ = ("_at", "_base", "_buffer", "_replace", "_rules", "matches")
+
+    def __init__(self, rules: RuleSet, replace: Replace | str = "[REDACTED]") -> None:
+        self._rules, self._replace = rules, replace
+        self._buffer = ""  # what is held, behind the character before it: edges of words depend on that
+        self._at = 0  # where in the buffer that begins
+        self._base = 0  # where in the text the buffer begins
+        self.matches: list[Match] = []
+
+    @property
+    def held(self) -> str:
+        """The text that has not left yet."""
+        return self._buffer[self._at :]
+
+    def feed(self, text: str) -> str:
+        """What leaves now that `text` has come."""
+        return "".join([piece for piece, _ in self.pieces(text)])
+
+    def finish(self) -> str:
+        """What was held, now that nothing more comes."""
+        return "".join([piece for piece, _ in self.pieces("", final=True)])
+
+    def pieces(self, text: str, *, final: bool = False) -> list[tuple[str, Match | None]]:
+        """What leaves: pieces of the text as they are, and replacements with the match they stand for."""
+        buffer = self._buffer = self._buffer + text
+        rules, raw = self._rules, self._at
+        view = View(buffer, rules.reading)
+        at = view.after(raw)
+        stop = len(view) if final else rules.hold(view, at)
+        leaving: list[tuple[str, Match | None]] = []
+        for begin, end, rule in rules.matches(view, at, stop) if stop > at else ():
+            first, last = max(raw, view.raw(begin)), view.end(end)
+            if first > raw:
+                leaving.append((buffer[raw:first], None))
+            match = Match(self._base + first, self._base + last, rule)
+            self.matches.append(match)
+            replace = self._replace
+            leaving.append((replace if isinstance(replace, str) else replace(match, buffer[first:last]), match))
+            raw, at = last, end
+        rest = max(raw, view.raw(max(at, stop)))
+        if rest > raw:
+            leaving.append((buffer[raw:rest], None))
+        self._keep(view, rest)
+        return leaving
+
+    def _keep(self, view: View, rest: int) -> None:
+        """Keep what begins at `rest`, and before it the last character that counts for edges."""
+        if rest == self._at:
+            return
+        before = view.after(rest) - 1
+        edge = "" if before < 0 else self._buffer[view.raw(before)]
+        self._base += rest - len(edge)
+        self._buffer, self._at = edge + self._buffer[rest:], len(edge)
