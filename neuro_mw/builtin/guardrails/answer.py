@@ -1,0 +1,147 @@
+"""An answer as it comes, under the filters of its channels: the step that the chain feeds."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from neuro_mw import Part, ReasoningDelta, TextDelta, ToolCallDelta
+
+from .filters import Filter, FilterRun, Leaving
+from .json_filter import JSONRun
+
+_PATIENCE = 1000  # characters of other channels that wait for one that holds
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One part that came: what of it is still held, and what of it may leave."""
+
+    part: Part
+    left: int  # characters that are not decided yet
+    pieces: list[str] = field(default_factory=list)
+
+
+class AnswerStep:
+    """Feeds text, reasoning and the arguments of each tool call to their filters, and keeps the order of the parts.
+
+    A part waits for those before it that are held. What is held may never be decided before the end (the last word of
+    the reasoning, while the text comes): behind a thousand characters of other channels, these no longer wait.
+    """
+
+    def __init__(self, filters: Mapping[str, Filter], counts: Counter[str], invalid: Counter[str]) -> None:
+        self._filters, self._counts, self._invalid = filters, counts, invalid
+        self._runs: dict[Any, FilterRun | JSONRun] = {}
+        self._open: dict[Any, deque[_Slot]] = {}
+        self._queue: deque[tuple[Any, _Slot]] = deque()
+        self._waited = False  # long enough for the one that is held in front
+
+    def feed(self, part: Part) -> list[Part]:
+        """The parts that may leave. Raises Blocked."""
+        if isinstance(part, TextDelta):
+            return self._through("output", "output", part, part.text)
+        if isinstance(part, ReasoningDelta):
+            return self._through("reasoning", "reasoning", part, part.text)
+        if isinstance(part, ToolCallDelta):
+            return self._through(("tool_arguments", part.index), "tool_arguments", part, part.arguments)
+        self._queue.append((None, _Slot(part, 0)))
+        return list(self._leaving())
+
+    def finish(self) -> list[Part]:
+        """All that was held."""
+        for key, run in self._runs.items():
+            self._decide(key, run.finish())
+            if isinstance(run, JSONRun) and run.invalid:
+                self._invalid["tool_arguments"] += 1
+        return list(self._leaving())
+
+    def abort(self) -> None:
+        """Drop what was held."""
+        self._runs, self._open = {}, {}
+        self._queue.clear()
+
+    def held(self) -> list[Part]:
+        """What is held, as it came."""
+        return [slot.part for _, slot in self._queue]
+
+    def _through(self, key: Any, channel: str, part: Part, text: str) -> list[Part]:
+        plan = self._filters.get(channel)
+        if plan is None:
+            slot = _Slot(part, 0)
+            self._queue.append((None, slot))
+            return list(self._leaving())
+        run = self._runs.get(key)
+        if run is None:
+            run = self._runs[key] = (JSONRun if channel == "tool_arguments" else FilterRun)(plan, self._counts)
+            self._open[key] = deque()
+        slot = _Slot(part, len(text))
+        self._queue.append((key, slot))
+        if text:
+            self._open[key].append(slot)
+            self._decide(key, run.feed(text))
+        return list(self._leaving())
+
+    def _decide(self, key: Any, pieces: list[Leaving]) -> None:
+        """Hand pieces to the parts that they come from; a replacement stands where its match begins."""
+        slots = self._open[key]
+        for piece, size, same in pieces:
+            while size:
+                slot = slots[0]
+                taken = min(size, slot.left)
+                if said := piece[:taken] if same else piece:
+                    slot.pieces.append(said)
+                piece, size = piece[taken:] if same else "", size - taken
+                slot.left -= taken
+                if not slot.left:
+                    slots.popleft()
+
+    def _leaving(self) -> Iterator[Part]:
+        queue = self._queue
+        while queue and not queue[0][1].left:
+            yield from self._whole(*queue.popleft())
+            self._waited = False
+        if not queue:
+            return
+        yield from self._begun(queue[0][1])
+        self._waited = self._waited or sum(len(piece) for _, slot in queue for piece in slot.pieces) > _PATIENCE
+        if not self._waited:
+            return
+        held: set[Any] = set()
+        waiting = list(queue)
+        queue.clear()
+        for key, slot in waiting:  # each channel for itself
+            if key in held or slot.left:
+                if key not in held:
+                    yield from self._begun(slot)
+                held.add(key)
+                queue.append((key, slot))
+            else:
+                yield from self._whole(key, slot)
+
+    def _begun(self, slot: _Slot) -> Iterator[Part]:
+        """What of a part that is held in part may leave."""
+        if text := "".join(slot.pieces):
+            slot.pieces.clear()
+            yield _with(slot.part, text)
+            slot.part = _rest(slot.part)
+
+    def _whole(self, key: Any, slot: _Slot) -> Iterator[Part]:
+        """A part of which nothing is held; nothing where nothing is left of it."""
+        text = "".join(slot.pieces)
+        begins = isinstance(slot.part, ToolCallDelta) and (slot.part.id or slot.part.name)
+        if key is None:
+            yield slot.part
+        elif text or begins:
+            yield _with(slot.part, text)
+
+
+def _with(part: Any, text: str) -> Part:
+    if isinstance(part, ToolCallDelta):
+        return ToolCallDelta(part.index, part.id, part.name, text)
+    return type(part)(text)  # type: ignore[no-any-return]  # a delta of text or reasoning
+
+
+def _rest(part: Any) -> Part:
+    return ToolCallDelta(part.index) if isinstance(part, ToolCallDelta) else part

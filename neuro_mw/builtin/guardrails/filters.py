@@ -1,0 +1,158 @@
+"""The rules that hold for one channel, and one text under them: whole, or as it comes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from neuro_mw import Blocked
+
+from .actions import Action, Replacement
+from .rules import Rule, Terms
+from .ruleset import RuleSet
+from .stream import RuleStream
+from .view import IGNORABLE
+
+_INVISIBLE = re.compile(f"[{''.join(map(re.escape, sorted(IGNORABLE)))}]")
+_JOINERS = "\u200c\u200d"
+INVISIBLE = "invisible"
+
+
+class Leaving(NamedTuple):
+    """What leaves for so many characters that came: they themselves (``same``), or something in their place."""
+
+    text: str
+    size: int
+    same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What is done with the texts of one channel.
+
+    Rules that block, that change the text, and that only watch are searched apart: none hides another's match.
+    """
+
+    channel: str
+    blocking: RuleSet
+    changing: RuleSet
+    watching: RuleSet
+    replace: Replacement
+    invisible: Action | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.blocking or self.changing or self.watching or self.invisible)
+
+    def whole(self, text: str, counts: Counter[str]) -> str:
+        """A whole text after all rules. Raises Blocked; adds to `counts` what each rule found."""
+        run = FilterRun(self, counts)
+        return "".join([piece.text for piece in (*run.feed(text), *run.finish())])
+
+
+def filter_of(
+    channel: str,
+    rules: Iterable[Rule | Terms],
+    actions: Mapping[str, Action],
+    *,
+    text: str,
+    invisible: Action | None = None,
+    normalize: bool = True,
+    confusables: bool = False,
+) -> Filter:
+    """The filter of a channel, from rules and their actions by id."""
+    groups: dict[str, list[Rule | Terms]] = {"block": [], "warn": [], "": []}
+    for rule in rules:
+        groups[actions[rule.id] if actions[rule.id] in groups else ""].append(rule)
+    sets = {name: RuleSet(some, normalize=normalize, confusables=confusables) for name, some in groups.items()}
+    return Filter(channel, sets["block"], sets[""], sets["warn"], Replacement(text, actions), invisible)
+
+
+class FilterRun:
+    """One text under a filter, whole or in pieces."""
+
+    __slots__ = ("_before", "_blocking", "_changing", "_counts", "_filter", "_watching")
+
+    def __init__(self, plan: Filter, counts: Counter[str]) -> None:
+        self._filter, self._counts = plan, counts
+        self._blocking = RuleStream(plan.blocking) if plan.blocking else None
+        self._changing = RuleStream(plan.changing, plan.replace) if plan.changing else None
+        self._watching = RuleStream(plan.watching) if plan.watching else None
+        self._before = ""
+
+    @property
+    def held(self) -> str:
+        """The text that has not left yet."""
+        changing = self._changing.held if self._changing else ""
+        return changing + (self._blocking.held if self._blocking else "")
+
+    def feed(self, text: str, *, final: bool = False) -> list[Leaving]:
+        """What leaves now that `text` has come. Raises Blocked."""
+        if self._watching is not None:
+            for _, match in self._watching.pieces(text, final=final):
+                if match is not None:
+                    self._counts[match.rule.id] += 1
+        if self._blocking is not None:
+            cleared = []
+            for piece, match in self._blocking.pieces(text, final=final):
+                if match is not None:
+                    self._counts[match.rule.id] += 1
+                    raise self._refusal(match.rule.id, match.rule.detector)
+                cleared.append(piece)
+            text = "".join(cleared)
+        if self._changing is None:
+            return [self._seen(text)] if text else []
+        leaving = []
+        for piece, match in self._changing.pieces(text, final=final):
+            if match is None:
+                leaving.append(self._seen(piece))
+            else:
+                self._counts[match.rule.id] += 1
+                self._before = ""
+                leaving.append(Leaving(piece, match.end - match.start, same=False))
+        return leaving
+
+    def finish(self) -> list[Leaving]:
+        """What was held, now that nothing more comes."""
+        return self.feed("", final=True)
+
+    def _seen(self, text: str) -> Leaving:
+        visible = self._visible(text)
+        return Leaving(visible, len(text), len(visible) == len(text))
+
+    def _visible(self, text: str) -> str:
+        """The text without what nobody sees; joiners stay where a script or an emoji needs them."""
+        action = self._filter.invisible
+        if action is None or text.isascii():
+            self._before = text[-1:] or self._before
+            return text
+
+        def seen(found: re.Match[str]) -> str:
+            before = text[found.start() - 1] if found.start() else self._before
+            if needed(found[0], before):
+                return found[0]
+            self._counts[INVISIBLE] += 1
+            if action == "block":
+                raise self._refusal(INVISIBLE, INVISIBLE)
+            return found[0] if action == "warn" else ""
+
+        changed = _INVISIBLE.sub(seen, text)
+        self._before = text[-1:] or self._before
+        return changed
+
+    def _refusal(self, rule: str, detector: str) -> Blocked:
+        detail = {"detector": detector, "rule": rule, "channel": self._filter.channel}
+        return Blocked(f"{self._filter.channel} matches {rule}", category=detector, detail=detail)
+
+
+def needed(char: str, before: str) -> bool:
+    """Whether an invisible character has a meaning behind `before`.
+
+    Joiners do behind letters of other scripts and emoji, variation selectors of emoji behind a symbol, soft hyphens
+    never. Latin text needs none.
+    """
+    if char in _JOINERS or char in "\ufe0e\ufe0f":
+        return (before > "\u02ff" and before not in IGNORABLE) or (before in "\ufe0e\ufe0f" and before != "")
+    return False

@@ -1,0 +1,157 @@
+"""An answer in parts under filters: each channel as if it were whole, in order, and tool arguments stay JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuro_mw import Blocked, Collector, Finish, Part, ProviderDelta, ReasoningDelta, TextDelta, ToolCallDelta
+from neuro_mw.builtin.guardrails import Rule, Terms
+from neuro_mw.builtin.guardrails.answer import AnswerStep
+from neuro_mw.builtin.guardrails.filters import Filter, filter_of
+from neuro_mw.testing import cut
+
+RULES = [
+    Terms("bad_words", ("secret plan", "ab")),
+    Rule("pii.ssn", r"\b\d{3}-\d{2}-\d{4}\b"),
+    Rule("n.long", r"\d{6,9}"),
+]
+REDACT = {"bad_words": "redact", "pii.ssn": "redact", "n.long": "redact"}
+CHANNELS = ("output", "reasoning", "tool_arguments")
+
+
+def filters(actions: Any = None, **more: Any) -> dict[str, Filter]:
+    return {
+        name: filter_of(name, RULES, {**REDACT, **(actions or {})}, text="[{type}]", **more) for name in CHANNELS
+    }
+
+
+def run(parts: list[Part], plan: dict[str, Filter] | None = None) -> list[Part]:
+    step = AnswerStep(plan or filters(), Counter(), Counter())
+    left = [one for part in parts for one in step.feed(part)]
+    return [*left, *step.finish()]
+
+
+def collected(parts: list[Part]) -> Any:
+    collector = Collector()
+    for part in [*parts, Finish("stop")]:
+        collector.add(part)
+    return collector.response()
+
+
+texts = st.text(alphabet='ab secrtpln123-"\\{}\u00e9\u200b', max_size=30)
+values = st.recursive(
+    st.one_of(texts, st.integers(-(10**8), 10**8), st.booleans(), st.none()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=6,
+)
+lengths = st.lists(st.integers(1, 9), min_size=1, max_size=4)
+
+
+@given(text=texts, reasoning=texts, value=values, ascii=st.booleans(), sizes=lengths, order=st.randoms())
+def test_streamed_is_whole_in_every_channel(
+    text: str, reasoning: str, value: Any, ascii: bool, sizes: list[int], order: Any
+) -> None:
+    arguments = json.dumps(value, ensure_ascii=ascii)
+    parts: list[Part] = [ReasoningDelta(reasoning), TextDelta(text), ToolCallDelta(0, "c", "f", arguments)]
+    alone = [collected(run([part])) for part in parts]
+    pieces = [list(cut([part], sizes)) for part in parts]
+    mixed = []
+    while any(pieces):  # in any order between the channels, in order within each
+        mixed.append(order.choice([some for some in pieces if some]).pop(0))
+    found = collected(run(mixed))
+    assert found.reasoning == alone[0].reasoning
+    assert found.text == alone[1].text
+    assert found.tool_calls == alone[2].tool_calls
+    json.loads(found.tool_calls[0].arguments)
+
+
+@given(value=values, ascii=st.booleans())
+def test_arguments_are_redacted_as_what_they_say(value: Any, ascii: bool) -> None:
+    def redacted(one: Any) -> Any:
+        if isinstance(one, str):
+            return plan.whole(one, Counter())
+        if isinstance(one, bool) or one is None:
+            return one
+        if isinstance(one, int):
+            said = plan.whole(str(one), Counter())
+            return one if said == str(one) else said
+        if isinstance(one, list):
+            return [redacted(inner) for inner in one]
+        return {redacted(name): redacted(inner) for name, inner in one.items()}
+
+    plan = filters()["tool_arguments"]
+    found = collected(run([ToolCallDelta(0, "c", "f", json.dumps(value, ensure_ascii=ascii))]))
+    assert json.loads(found.tool_calls[0].arguments) == redacted(value)
+
+
+@given(text=st.text(alphabet='ab{}[]":,123 \\truefalsn', max_size=30), sizes=lengths)
+def test_arguments_that_are_no_json_are_text(text: str, sizes: list[int]) -> None:
+    whole = collected(run([ToolCallDelta(0, "c", "f", text)])).tool_calls[0].arguments
+    pieces = run(list(cut([ToolCallDelta(0, "c", "f", text)], sizes)))
+    assert collected(pieces).tool_calls[0].arguments == whole
+
+
+def test_what_is_no_json_is_read_and_counted() -> None:
+    invalid: Counter[str] = Counter()
+    step = AnswerStep(filters(), Counter(), invalid)
+    left = [*step.feed(ToolCallDelta(0, "c", "f", 'run the secret plan, "123-45-6789"')), *step.finish()]
+    assert collected(left).tool_calls[0].arguments == 'run the [BAD_WORDS], "[SSN]"'
+    assert invalid == {"tool_arguments": 1}
+
+
+def test_unchanged_arguments_stay_as_they_were_written() -> None:
+    arguments = '{ "a\\u00e9\\/" : [1.50e3, -0, true,null], "b":"\\ud83d\\ude00 secret plan \\n"}'
+    found = collected(run([ToolCallDelta(0, "c", "f", arguments)])).tool_calls[0].arguments
+    assert found == arguments.replace("secret plan", "[BAD_WORDS]")
+
+
+def test_order_between_channels() -> None:
+    other = ProviderDelta({"x": 1})
+    parts: list[Part] = [TextDelta("go secret"), ToolCallDelta(0, "c", "f", "{}"), other, TextDelta(" plan on")]
+    call = ToolCallDelta(0, "c", "f", "{}")
+    assert run(parts) == [TextDelta("go "), TextDelta("[BAD_WORDS]"), call, other, TextDelta(" on")]
+
+
+def test_what_is_held_does_not_stop_the_others_for_ever() -> None:
+    step = AnswerStep(filters(), Counter(), Counter())
+    left = step.feed(ReasoningDelta("so: secret"))
+    assert left == [ReasoningDelta("so: ")]
+    for _ in range(300):
+        left += step.feed(TextDelta("hello "))
+    assert sum(isinstance(part, TextDelta) for part in left) > 250
+    end = collected([*left, *step.finish()])
+    assert (end.text, end.reasoning) == ("hello " * 300, "so: secret")
+
+
+def test_a_block_lets_nothing_of_the_match_out() -> None:
+    step = AnswerStep(filters({"bad_words": "block"}), Counter(), Counter())
+    left = [part for char in "the secret plan" for part in step.feed(TextDelta(char))]
+    with pytest.raises(Blocked, match="output matches bad_words") as caught:
+        step.feed(TextDelta(" is"))
+    assert collected(left).text == "the "
+    assert caught.value.detail == {"detector": "bad_words", "rule": "bad_words", "channel": "output"}
+    step.abort()
+    assert step.held() == []
+
+
+def test_warnings_change_nothing_and_hide_nothing() -> None:
+    counts: Counter[str] = Counter()
+    plan = filters({"n.long": "warn"})
+    step = AnswerStep(plan, counts, Counter())
+    text = "1234567 of ab, 123-45-6789"
+    left = [*step.feed(TextDelta(text)), *step.finish()]
+    assert collected(left).text == "1234567 of [BAD_WORDS], [SSN]"
+    assert counts == {"n.long": 1, "bad_words": 1, "pii.ssn": 1}
+
+
+def test_invisible_characters_are_stripped() -> None:
+    plan = filters(invisible="redact")
+    hidden, needed = "a\u200bb\u202e x\U000e0041y", "\u0645\u200c\u0646 \U0001f468\u200d\U0001f469"
+    found = collected(run([TextDelta(hidden), TextDelta(f" {needed}")], plan))
+    assert found.text == f"[BAD_WORDS] xy {needed}"
