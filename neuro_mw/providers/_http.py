@@ -100,6 +100,8 @@ class Answer:
 
     async def whole(self) -> bytes:
         """The rest of the body, within the limit for the whole call."""
+        if self._content.is_eof():  # it came with the head, as most do
+            return await self.piece()
         pieces = []
         while data := await self.piece():
             pieces.append(data)
@@ -156,7 +158,7 @@ async def post(call: Call) -> Answer:
 
 @functools.lru_cache(64)
 def _limits(timeouts: Timeouts) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(connect=timeouts.connect, sock_read=timeouts.read)
+    return aiohttp.ClientTimeout(sock_connect=timeouts.connect, sock_read=timeouts.read)
 
 
 def _safe(error: BaseException) -> BaseException | None:

@@ -84,6 +84,11 @@ class _Connector(aiohttp.TCPConnector):
                 return connection
             connection.close()
 
+    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> Any:
+        """A new connection, names, proxy and TLS included, within the limit that aiohttp has for the socket alone."""
+        async with asyncio.timeout(timeout.sock_connect):
+            return await super()._create_connection(req, traces, timeout)
+
 
 def _has_news(transport: Any) -> bool:
     """Whether there is something to read on a connection on which nothing is to come: its end."""
