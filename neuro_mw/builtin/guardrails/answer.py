@@ -29,9 +29,12 @@ class AnswerStep:
 
     A part waits for those before it that are held. What is held may never be decided before the end (the last word of
     the reasoning, while the text comes): behind a thousand characters of other channels, these no longer wait.
+    ``counts`` has a counter for each channel, ``invalid`` counts arguments that are no JSON.
     """
 
-    def __init__(self, filters: Mapping[str, Filter], counts: Counter[str], invalid: Counter[str]) -> None:
+    def __init__(
+        self, filters: Mapping[str, Filter], counts: Mapping[str, Counter[str]], invalid: Counter[str]
+    ) -> None:
         self._filters, self._counts, self._invalid = filters, counts, invalid
         self._runs: dict[Any, FilterRun | JSONRun] = {}
         self._open: dict[Any, deque[_Slot]] = {}
@@ -74,7 +77,7 @@ class AnswerStep:
             return list(self._leaving())
         run = self._runs.get(key)
         if run is None:
-            run = self._runs[key] = (JSONRun if channel == "tool_arguments" else FilterRun)(plan, self._counts)
+            run = self._runs[key] = (JSONRun if channel == "tool_arguments" else FilterRun)(plan, self._counts[channel])
             self._open[key] = deque()
         slot = _Slot(part, len(text))
         self._queue.append((key, slot))

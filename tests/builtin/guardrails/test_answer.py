@@ -31,8 +31,15 @@ def filters(actions: Any = None, **more: Any) -> dict[str, Filter]:
     }
 
 
+def step_of(
+    plan: dict[str, Filter], counts: Counter[str] | None = None, invalid: Counter[str] | None = None
+) -> AnswerStep:
+    found = Counter() if counts is None else counts
+    return AnswerStep(plan, dict.fromkeys(CHANNELS, found), Counter() if invalid is None else invalid)
+
+
 def run(parts: list[Part], plan: dict[str, Filter] | None = None) -> list[Part]:
-    step = AnswerStep(plan or filters(), Counter(), Counter())
+    step = step_of(plan or filters())
     left = [one for part in parts for one in step.feed(part)]
     return [*left, *step.finish()]
 
@@ -99,7 +106,7 @@ def test_arguments_that_are_no_json_are_text(text: str, sizes: list[int]) -> Non
 
 def test_what_is_no_json_is_read_and_counted() -> None:
     invalid: Counter[str] = Counter()
-    step = AnswerStep(filters(), Counter(), invalid)
+    step = step_of(filters(), invalid=invalid)
     left = [*step.feed(ToolCallDelta(0, "c", "f", 'run the secret plan, "123-45-6789"')), *step.finish()]
     assert collected(left).tool_calls[0].arguments == 'run the [BAD_WORDS], "[SSN]"'
     assert invalid == {"tool_arguments": 1}
@@ -119,7 +126,7 @@ def test_order_between_channels() -> None:
 
 
 def test_what_is_held_does_not_stop_the_others_for_ever() -> None:
-    step = AnswerStep(filters(), Counter(), Counter())
+    step = step_of(filters())
     left = step.feed(ReasoningDelta("so: secret"))
     assert left == [ReasoningDelta("so: ")]
     for _ in range(300):
@@ -130,7 +137,7 @@ def test_what_is_held_does_not_stop_the_others_for_ever() -> None:
 
 
 def test_a_block_lets_nothing_of_the_match_out() -> None:
-    step = AnswerStep(filters({"bad_words": "block"}), Counter(), Counter())
+    step = step_of(filters({"bad_words": "block"}))
     left = [part for char in "the secret plan" for part in step.feed(TextDelta(char))]
     with pytest.raises(Blocked, match="output matches bad_words") as caught:
         step.feed(TextDelta(" is"))
@@ -143,7 +150,7 @@ def test_a_block_lets_nothing_of_the_match_out() -> None:
 def test_warnings_change_nothing_and_hide_nothing() -> None:
     counts: Counter[str] = Counter()
     plan = filters({"n.long": "warn"})
-    step = AnswerStep(plan, counts, Counter())
+    step = step_of(plan, counts)
     text = "1234567 of ab, 123-45-6789"
     left = [*step.feed(TextDelta(text)), *step.finish()]
     assert collected(left).text == "1234567 of [BAD_WORDS], [SSN]"
