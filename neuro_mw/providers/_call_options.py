@@ -34,18 +34,21 @@ _OURS = frozenset(
 _LITELLMS = re.compile(
     r"(?:litellm|mock|langfuse|langsmith|arize|posthog|newrelic|wandb|aws|azure|vertex|s3|gcs|dd|input_cost|output_cost)_.*"
     r"|(?:.*_)?(?:secret|password|passwd|credentials?|api_key|access_key|private_key|key_id|identity_token)(?:_.*)?"
+    r"|.*_(?:key|token)"
     r"|additional_drop_params|allowed_openai_params|base_model|cache|caching|client|client_id|context_window_fallback_dict"
-    r"|cooldown_time|custom_llm_provider|custom_prompt_dict|drop_params|fallbacks|force_timeout|logger_fn|max_budget"
+    r"|cooldown_time|custom_llm_provider|custom_prompt_dict|drop_params|force_timeout|logger_fn|max_budget"
     r"|max_fallbacks|model_info|model_list|no-log|request_timeout|retry_policy|retry_strategy|rpm|shared_session"
     r"|ssl_verify|stream_timeout|tenant_id|tpm|turn_off_message_logging|use_client|use_litellm_proxy|verbose"
 )
+
+_NO_SECRETS = frozenset({"prompt_cache_key", "bos_token", "eos_token", "pad_token", "stop_token"})
 
 
 @functools.lru_cache(1024)
 def _kind(name: str) -> str:
     if name in _OURS:
         return "ours"
-    return "litellm's" if isinstance(name, str) and _LITELLMS.fullmatch(name) else ""
+    return "litellm's" if isinstance(name, str) and name not in _NO_SECRETS and _LITELLMS.fullmatch(name) else ""
 
 
 OF_SOME = frozenset({"api_version", "azure_ad_token", "organization"})
@@ -101,7 +104,7 @@ def split(params: Params, known: frozenset[str] = frozenset()) -> tuple[Params, 
         return params, _PLAIN
     for name, kind in kinds.items():
         value = params[name]
-        if value is None or value is False or value == 0:
+        if not value:
             continue
         if kind != "ours":
             raise ConfigError("only litellm knows this parameter", key=name, expected="driver='litellm' with it")
@@ -115,7 +118,7 @@ def split(params: Params, known: frozenset[str] = frozenset()) -> tuple[Params, 
         base_url=params.get("base_url") or params.get("api_base"),
         api_key=(params.get("api_key") or "").strip() or None,
         api_version=params.get("api_version"),
-        azure_ad_token=params.get("azure_ad_token"),
+        azure_ad_token=(params.get("azure_ad_token") or "").strip() or None,
         organization=params.get("organization"),
         headers={**_mapping(params, "headers"), **_mapping(params, "extra_headers")},
         query=_mapping(params, "extra_query"),
@@ -156,4 +159,4 @@ def _mapping(params: Params, name: str) -> Mapping[str, Any]:
     value = params.get(name) or {}
     if not isinstance(value, Mapping):
         raise ConfigError(f"it is of type {type(value).__name__}", key=name, expected="a dict")
-    return {key: one for key, one in value.items() if one is not None}
+    return {str(key): one for key, one in value.items() if one is not None}

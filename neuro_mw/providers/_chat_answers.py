@@ -152,7 +152,8 @@ def call_of(call: dict[str, Any]) -> tuple[str | None, str | None, str, dict[str
     arguments = function.get("arguments") or function.get("input") or ""
     if not isinstance(arguments, str):  # some servers send the object, and not its text
         arguments = json.dumps(arguments, ensure_ascii=False)
-    return call.get("id") or None, function.get("name") or None, arguments, rest
+    id, name = call.get("id"), function.get("name")
+    return str(id) if id else None, str(name) if name else None, arguments, rest
 
 
 def rest_of(data: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:

@@ -37,13 +37,23 @@ class _Call:
         self.name: str | None = None
         self.arguments: list[str] = []
 
-    def is_whole(self) -> bool:
-        """Whether it has a name, and arguments that nothing needs to follow."""
-        try:
-            json.loads("".join(self.arguments))
-        except ValueError:
+    def ends_before(self, id: str | None, name: str | None, arguments: str) -> bool:
+        """Whether a piece with the same index begins another call: by a name, and by an id where there are ids."""
+        if name is None or self.name is None:
             return False
-        return self.name is not None
+        if id is not None and self.id is not None:
+            return id != self.id
+        if id is not None or self.id is not None:
+            return False
+        return name != self.name or bool(arguments and _is_json("".join(self.arguments)))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 class ChunkTranslator:
@@ -132,6 +142,8 @@ class ChunkTranslator:
         return reason_of(self.reason, native, bool(self._calls)), usage, fields
 
     def _choice(self, choice: dict[str, Any]) -> Iterator[Part]:
+        if choice.get("error"):
+            raise ErrorEvent(error_of(choice))
         delta = plain(choice.get("delta") or {})
         rest = rest_of(delta, MESSAGE)
         for name in SIGNED:
@@ -167,7 +179,7 @@ class ChunkTranslator:
             calls.append({"index": 0, "function": delta["function_call"]})
         for call in calls:
             id, name, arguments, rest = call_of(plain(call))
-            slot = self._slot(call.get("index"), id, name)
+            slot = self._slot(call.get("index"), id, name, arguments)
             known = self._calls[slot]
             known.id, known.name = known.id or id, known.name or name
             known.arguments.append(arguments)
@@ -176,23 +188,20 @@ class ChunkTranslator:
             if fields := self._grow(self._seen, fields, lists=True, strings=True):
                 yield ProviderDelta(fields)
 
-    def _slot(self, index: int | None, id: str | None, name: str | None) -> int:
+    def _slot(self, index: int | None, id: str | None, name: str | None, arguments: str) -> int:
         """Our index of the call that a piece belongs to; a new one where it begins a call.
 
         Some providers give no index, or every parallel call the index 0: then ids tell calls apart, and where there are
         none, a name behind arguments that are whole.
         """
-        if id is not None:
+        if index is not None:
+            slot = self._slots.get(index)
+        elif id is not None:
             slot = next((at for at, call in enumerate(self._calls) if call.id == id), None)
-            if slot is not None:
-                return slot
-        slot = self._slots.get(index or 0) if index is not None or not self._calls else len(self._calls) - 1
-        if slot is not None:
-            known = self._calls[slot]
-            nameless = known.id is None and id is None
-            begins = (name is not None and known.is_whole()) if nameless else None not in (id, known.id)
-            if not begins:
-                return slot
+        else:
+            slot = len(self._calls) - 1 if self._calls else None
+        if slot is not None and not self._calls[slot].ends_before(id, name, arguments):
+            return slot
         self._calls.append(_Call())
         self._slots[index or 0] = len(self._calls) - 1
         return len(self._calls) - 1

@@ -40,6 +40,11 @@ class Call(NamedTuple):
     def __repr__(self) -> str:
         return f"Call({self.provider}/{self.model})"  # the rest holds the key and the prompt
 
+    @property
+    def secrets(self) -> str:
+        """What no error may show: the key, and whatever stands in the headers."""
+        return " ".join([self.key or "", *map(str, self.headers.values())])
+
     def failed(self, error: BaseException) -> ProviderError:
         """A failure of the connection as a provider error."""
         name = type(error).__name__
@@ -57,27 +62,28 @@ class Call(NamedTuple):
 
     def error(self, wanted: type[ProviderError], **more: Any) -> ProviderError:
         """A provider error of this call."""
-        return provider_error(self.provider, self.model, wanted=wanted, key=self.key, **more)
+        return provider_error(self.provider, self.model, wanted=wanted, key=self.secrets, **more)
 
 
 class Answer:
     """An answer whose head is there; its body is read piece by piece. Close it, whatever happened."""
 
-    __slots__ = ("_call", "_clock", "_content", "_left", "_read", "_response", "_room", "headers", "status")
+    __slots__ = ("_call", "_clock", "_content", "_left", "_response", "_room", "headers", "status")
 
     def __init__(self, call: Call, response: aiohttp.ClientResponse, clock: Callable[[], float], left: float) -> None:
         self._call, self._response, self._content, self._clock = call, response, response.content, clock
-        self._room, self._left, self._read = call.max_bytes, left, call.timeouts.read or math.inf
+        self._room, self._left = call.max_bytes, left
         self.status, self.headers = response.status, response.headers
 
     async def piece(self) -> bytes:
         """What has come since; empty at the end. Raises ProviderError where nothing more comes, or too much.
 
-        The limit for the whole call counts the time spent here.
+        The limit for the whole call counts the time spent here. aiohttp's limit for a silence ends with any byte, also
+        with one of the framing.
         """
         begun, failure = self._clock(), None
         try:
-            if self._left >= self._read:  # aiohttp's limit for a silence comes first
+            if self._left == math.inf or self._content.is_eof():
                 data = await self._content.readany()
             else:
                 async with asyncio.timeout(self._left):

@@ -66,7 +66,8 @@ class NativeModel(ABC):
         max_answer_bytes: int = MAX_ANSWER,
     ) -> None:
         self.provider, self.model_id = provider, model_id
-        self._base_url, self._api_key, self._headers = base_url, api_key, dict(headers or {})
+        self._base_url, self._headers = base_url, dict(headers or {})
+        self._api_key = (api_key or "").strip() or None
         self._max_bytes = max_answer_bytes
 
     def __repr__(self) -> str:
@@ -198,7 +199,7 @@ class NativeModel(ABC):
             error=error_of(_maybe_json(body)),
             headers=answer.headers,
             more=more,
-            key=call.key,
+            key=call.secrets,
         )
 
     def _response(self, call: Call, answer: Answer, body: bytes) -> Response:
@@ -216,7 +217,7 @@ class NativeModel(ABC):
 
         It is raised behind the `except`: what a JSON decoder raises holds the text it could not read.
         """
-        known: dict[str, Any] = {"headers": answer.headers, "key": call.key}
+        known: dict[str, Any] = {"headers": answer.headers, "key": call.secrets}
         if error is not None:
             return provider_error(self.provider, call.model, status=status_in(error), error=error, **known)
         more = ": its answer is not the JSON that was to come"
@@ -253,7 +254,7 @@ def _loads(data: bytes) -> Any:
 
     orjson, which is several times faster, has none of these; the first it would turn into a float without a word.
     """
-    if b'"input"' in data and _LONG_NUMBER.search(data):  # of a tool: elsewhere numbers are counts
+    if (b'"input"' in data or b'"arguments"' in data) and _LONG_NUMBER.search(data):  # elsewhere numbers are counts
         return json.loads(data)
     try:
         return _parse(data)
@@ -289,4 +290,4 @@ def _with_query(url: str, query: Mapping[str, Any]) -> str:
 
     path, _, given = url.partition("?")
     kept = [(name, value) for name, value in parse_qsl(given, keep_blank_values=True) if name not in query]
-    return f"{path}?{urlencode([*kept, *query.items()], doseq=True)}"
+    return f"{path}?{urlencode([*kept, *query.items()], doseq=True, errors='replace')}"

@@ -139,6 +139,13 @@ async def tls() -> ssl.SSLContext:
 
 def _context(variable: str, file: str, folder: str) -> None:
     key = (variable, file, folder)
+    with _lock:  # connections are pooled by context: all have to get the same
+        if key not in _contexts:
+            _contexts[key] = _made(*key)
+
+
+def _made(variable: str, file: str, folder: str) -> ssl.SSLContext:
+    named = file or folder
     try:
         if file and os.path.isdir(file):  # requests takes a folder in this variable, too
             file, folder = "", file
@@ -149,9 +156,9 @@ def _context(variable: str, file: str, folder: str) -> None:
             key=variable or "SSL_CERT_DIR",
             expected="a file or folder of certificates in PEM form",
         ) from error
-    if not (file or folder) and not context.get_ca_certs():
+    if not named and not context.get_ca_certs():
         _trust_certifi(context)
-    _contexts[key] = context
+    return context
 
 
 def _trust_certifi(context: ssl.SSLContext) -> None:

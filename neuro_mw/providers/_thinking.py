@@ -94,7 +94,11 @@ def _restored(message: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     for name in SIGNED:
         blocks = found.pop(name, None) or (fields.get(name) if name in names else None)
-        if blocks and (whole := opened(blocks, reasoning)):
+        try:
+            whole = opened(blocks or (), reasoning)
+        except (AttributeError, KeyError, TypeError):
+            continue  # no such blocks as were ever given out: what cannot be shown to fit is left out
+        if whole:
             found[name] = whole
     return found
 

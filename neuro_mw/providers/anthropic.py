@@ -56,7 +56,7 @@ class AnthropicModel(NativeModel):
     def headers_of(self, key: str | None, url: str, options: CallOptions) -> dict[str, str]:
         """The key as ``x-api-key``, or as a bearer token if it is one (ANTHROPIC_AUTH_TOKEN)."""
         headers = {"Content-Type": "application/json", "anthropic-version": VERSION}
-        if key is not None and key == os.environ.get("ANTHROPIC_AUTH_TOKEN"):
+        if key is not None and key == os.environ.get("ANTHROPIC_AUTH_TOKEN", "").strip():
             headers["Authorization"] = f"Bearer {key}"
         elif key is not None:
             headers["x-api-key"] = key

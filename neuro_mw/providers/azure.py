@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 from ._call_options import CallOptions
 from .catalog import endpoint_of, key_of
@@ -29,14 +29,16 @@ class AzureModel(OpenAICompatibleModel):
     def url_of(self, model: str, options: CallOptions) -> str:
         """``{base}/openai/deployments/{model}/chat/completions?api-version=...``."""
         base, query = endpoint_of(self.provider, options.base_url or self._base_url)
-        path = base.removesuffix("/chat/completions")
-        given = dict(parse_qsl(query[1:])).get("api-version")
-        version = options.api_version or os.environ.get("AZURE_API_VERSION") or given or API_VERSION
-        if version in _UNVERSIONED or path.endswith("/openai/v1"):
-            return f"{path.removesuffix('/openai/v1')}/openai/v1/chat/completions"
-        if "/openai/deployments/" not in path:
-            path = f"{path.removesuffix('/openai')}/openai/deployments/{quote(model, safe='')}"
-        return f"{path}/chat/completions?api-version={version}"
+        given = dict(parse_qsl(query[1:], keep_blank_values=True))
+        version = options.api_version or os.environ.get("AZURE_API_VERSION") or given.get("api-version") or API_VERSION
+        root, named, deployment = base.removesuffix("/chat/completions").partition("/openai/deployments")
+        if version in _UNVERSIONED or root.endswith("/openai/v1"):
+            query = f"?{urlencode(given)}" if given else ""
+            return f"{root.removesuffix('/openai/v1').removesuffix('/openai')}/openai/v1/chat/completions{query}"
+        if not named or not deployment.strip("/"):
+            root, deployment = root.removesuffix("/openai"), f"/{quote(model, safe='')}"
+        query = urlencode({**given, "api-version": version})
+        return f"{root}/openai/deployments{deployment}/chat/completions?{query}"
 
     def key_of(self, model: str, options: CallOptions) -> str | None:
         """The key, or a token of Entra ID."""
@@ -45,7 +47,7 @@ class AzureModel(OpenAICompatibleModel):
     def headers_of(self, key: str | None, url: str, options: CallOptions) -> dict[str, str]:
         """The key as ``api-key``; a token, and any key of the API without versions, as a bearer token."""
         headers = {"Content-Type": "application/json"}
-        token = key is not None and key in (options.azure_ad_token, os.environ.get("AZURE_AD_TOKEN"))
+        token = key is not None and key in (options.azure_ad_token, os.environ.get("AZURE_AD_TOKEN", "").strip())
         if key is not None and (token or "/openai/v1/" in url):
             headers["Authorization"] = f"Bearer {key}"
         elif key is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from neuro_mw.errors import BadRequest
 from neuro_mw.types import Params, Response
 
 from ._call_options import CallOptions
@@ -43,6 +44,9 @@ class OpenAICompatibleModel(NativeModel):
     def request_of(self, params: Params, model: str, url: str, *, stream: bool) -> Request:
         """The params, with what this provider calls by other names."""
         messages = params.get("messages")
+        if not isinstance(messages, list | tuple | None):
+            what = f"messages is of type {type(messages).__name__}; give a list of dicts"
+            raise BadRequest(f"{self.provider}/{model}: {what}", provider=self.provider, model=model)
         if messages and (given := restored(plain(messages), _SIGNED.get(self.provider, ()))) is not messages:
             params = {**params, "messages": given}
         return Request(body_of(self.provider, model, params, stream=stream, at_openai=_AT_OPENAI in url))
@@ -72,8 +76,11 @@ class OpenAICompatibleModel(NativeModel):
         """A ``chat.completion`` object."""
         if answer.get("error"):
             raise ErrorEvent(error_of(answer))
-        if not answer["choices"]:
-            raise ValueError("no choices")
+        choice = answer["choices"][0]
+        if choice.get("error"):
+            raise ErrorEvent(error_of(choice))
+        if "message" not in choice:
+            raise ValueError("no message")
         return response_of(answer)
 
     def translator(self, model: str, undo: Any) -> ChunkTranslator:

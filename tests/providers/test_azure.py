@@ -81,6 +81,9 @@ def test_both_drivers_ask_the_same(
          "/openai/deployments/x/chat/completions", "2"),
         ("/openai/", {"extra_query": {"api-version": "3"}}, "/openai/deployments/a%2Fb%3F/chat/completions", "3"),
         ("/openai/v1", {}, "/openai/v1/chat/completions", None),
+        ("/openai/v1?api-version=preview", {}, "/openai/v1/chat/completions", "preview"),
+        ("/openai/deployments/d", {"api_version": "v1"}, "/openai/v1/chat/completions", None),
+        ("/openai/deployments/", {}, "/openai/deployments/a%2Fb%3F/chat/completions", "2025-02-01-preview"),
     ],
 )  # fmt: skip
 def test_addresses(stub: StubOpenAI, end: str, params: dict[str, str], path: str, version: str | None) -> None:
@@ -97,9 +100,15 @@ def test_a_token_goes_to_azure_only(stub: StubOpenAI) -> None:
     assert stub.requests == []
 
 
+def test_the_query_of_an_address_is_kept(stub: StubOpenAI) -> None:
+    base = stub.base_url.removesuffix("/v1") + "/gateway?subscription-key=abc"
+    found = sent(stub, "native", "generate", "my-gpt", {"base_url": base})
+    assert found["query"] == {"subscription-key": "abc", "api-version": "2025-02-01-preview"}
+
+
 def test_a_token_of_the_environment(stub: StubOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_API_KEY")
-    monkeypatch.setenv("AZURE_AD_TOKEN", "token")
+    monkeypatch.setenv("AZURE_AD_TOKEN", "token\n")
     assert sent(stub, "native", "generate", "my-gpt", {})["authorization"] == "Bearer token"
 
 

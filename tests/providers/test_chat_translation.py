@@ -232,3 +232,21 @@ def test_many_pieces_of_a_list_take_linear_time() -> None:
     one = {"content": [{"token": "a", "logprob": -0.5}]}
     many = [{"id": "x", "choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": one}]} for _ in range(20_000)]
     assert len(collected([*many, chunk("stop")]).provider_fields["logprobs"]["content"]) == 20_000
+
+
+def test_calls_that_are_told_apart_by_their_index() -> None:
+    """Seen of servers: one id for all calls, and an id of its own for each piece of one call."""
+    same = [piece("f", '{"a":1}', index=0, id="x"), piece("f", '{"a":2}', index=1, id="x")]
+    assert pieces(*same) == [ToolCall("x", "f", '{"a":1}'), ToolCall("x", "f", '{"a":2}')]
+    rest = [piece(None, '{"a"', index=0, id="x2"), piece(None, ":1}", index=0, id="x3")]
+    assert pieces(piece("f", index=0, id="x1"), *rest) == [ToolCall("x1", "f", '{"a":1}')]
+    closing = [piece("f", '{"a":1}', index=0), piece("f", "", index=0)]
+    assert pieces(*closing) == [ToolCall("", "f", '{"a":1}')]
+    assert pieces(piece("f", index=0), piece("g", index=0)) == [ToolCall("", "f", ""), ToolCall("", "g", "")]
+
+
+def test_an_error_in_a_choice() -> None:
+    failed = chunk("error", content="")
+    failed["choices"][0]["error"] = {"message": "x", "code": 502}
+    with pytest.raises(ErrorEvent):
+        collected([chunk(content="a"), failed])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import json
@@ -281,6 +282,28 @@ def test_the_limit_for_the_whole_bounds_silence(native: Any, server: Any, mode: 
     assert time.monotonic() - begun < 10  # and not the 600 s between two pieces
 
 
+@pytest.mark.parametrize("status", [b"200 OK", b"500 Oops"])
+def test_bytes_that_are_no_body_keep_nothing_alive(dialect: str, mode: str, status: bytes) -> None:
+    import socket
+
+    def drip(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 " + status + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(400):  # of a chunk's length, which is part of the framing
+                connection.sendall(b"0")
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=drip, args=(listening,), daemon=True).start()
+        model = model_of(dialect, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        begun = time.monotonic()
+        with pytest.raises(ProviderError):
+            asyncio.run(call(model, mode, {**ASK, "timeout": {"total": 0.4}}))
+        assert time.monotonic() - begun < 5
+
+
 def test_the_body_of_a_failure_is_bounded_too(native: Any, server: Any, mode: str) -> None:
     server.reply(status=429, raw=[b"{", b"}"], chunk_delay_s=60)
     begun = time.monotonic()
@@ -381,6 +404,7 @@ def test_timeouts_that_are_none(native: Any, server: Any, value: Any) -> None:
         {"raw": b'{"detail": "x"}'},
         {"raw": b'{"choices": []}'},
         {"raw": b'{"choices": null}'},
+        {"raw": b'{"choices": [{}]}'},
         {"raw": b'data: {"choices":[{"delta":{},"finish_reason":5}]}\n\ndata: [DONE]\n\n'},
         {"raw": b'data: {"error": {"code": "' + b"9" * 5000 + b'"}, "type": "error"}\n\n'},
         {"raw": b'"text"'},
@@ -405,6 +429,18 @@ def test_garbage(native: Any, server: Any, mode: str, script: dict[str, Any]) ->
         asyncio.run(call(native, mode))
     assert isinstance(caught.value, StreamInterrupted) or caught.value.retryable
     assert asyncio.run(call(native, mode)).text  # the model is as good as before
+
+
+def test_one_set_of_certificates_for_a_burst_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections are pooled by it."""
+    from neuro_mw.providers import _sessions
+
+    monkeypatch.setattr(_sessions, "_contexts", {})
+
+    async def run() -> list[Any]:
+        return await asyncio.gather(*(_sessions.tls() for _ in range(50)))
+
+    assert len(set(map(id, asyncio.run(run())))) == 1
 
 
 def test_servers_that_close_after_each_answer(dialect: str, mode: str) -> None:
@@ -633,14 +669,19 @@ def test_keys_and_headers(dialect: str, server: Any, monkeypatch: pytest.MonkeyP
 
 def test_what_only_litellm_knows_is_refused(native: Any, server: Any) -> None:
     litellms = (
-        "mock_response", "drop_params", "client_secret", "azure_password", "fallbacks", "caching", "ssl_verify",
+        "mock_response", "drop_params", "client_secret", "azure_password", "caching", "ssl_verify",
         "litellm_metadata", "s3_secret_access_key", "langfuse_secret", "aws_access_key_id", "model_list",
+        "oci_key", "signoz_ingestion_key", "hf_token",
     )  # fmt: skip
     for params in ({"num_retries": 2}, {"max_retries": 1}, *({name: "x"} for name in litellms)):
         with pytest.raises(ConfigError, match=f"{next(iter(params))}: .*driver='litellm'"):
             asyncio.run(call(native, "generate", {**ASK, **params}))
     asyncio.run(call(native, "generate", {**ASK, "max_retries": 0, "num_retries": 0, "drop_params": False}))
     assert not {"max_retries", "num_retries", "drop_params"} & set(server.requests[0].body)
+    empty = {"mock_response": "", "caching": {}, "organization": "", "azure_ad_token": "", "api_version": ""}
+    asyncio.run(call(native, "generate", {**ASK, **empty, "top_k": 3}))
+    assert server.requests[1].body["top_k"] == 3
+    assert not set(empty) & set(server.requests[1].body)
 
 
 def test_values_that_are_no_json(native: Any, server: Any, dialect: str) -> None:
@@ -696,6 +737,10 @@ def test_a_key_that_the_provider_echoes(native: Any, server: Any) -> None:
         asyncio.run(call(native, "generate", {**ASK, "api_key": key}))
     assert "a1b2a1b2" not in shown(caught.value)
     assert caught.value.request_id is None
+    server.reply(status=401, error={"message": "x", "code": key})
+    with pytest.raises(ProviderError) as caught:
+        asyncio.run(call(native, "generate", {**ASK, "api_key": "k", "headers": {"X-Key": key}}))
+    assert "a1b2a1b2" not in shown(caught.value)
 
 
 def test_headers_and_queries_that_are_not_given(native: Any, server: Any) -> None:
