@@ -36,8 +36,9 @@ def call(model: Any, mode: str, **params: Any) -> Response:
 
 def test_the_answer_in_every_channel(mode: str) -> None:
     arguments = json.dumps({"to": "the secret plan", "n": 1})
+    call_of_f = ToolCall("c", "f", arguments)
     origin = ScriptedModel(
-        Response(text="a secret plan", reasoning="so: secret plan", tool_calls=[ToolCall("c", "f", arguments)]), cuts=(1,)
+        Response(text="a secret plan", reasoning="so: secret plan", tool_calls=[call_of_f]), cuts=(1,)
     )
     found = call(wrapped(origin, **WORDS), mode, messages=[])
     assert found.text == "a [REDACTED]"
