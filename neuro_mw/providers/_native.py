@@ -17,6 +17,7 @@ from neuro_mw.types import Finish, FinishReason, Params, Part, ProviderDelta, Re
 from ._call_options import CallOptions, split
 from ._errors import ErrorEvent, error_of, provider_error, status_in
 from ._sse import SSEReader
+from .catalog import key_of
 
 if TYPE_CHECKING:
     from ._http import Answer, Call
@@ -90,9 +91,12 @@ class NativeModel(ABC):
     def headers_of(self, key: str | None, url: str, options: CallOptions) -> dict[str, str]:
         """The headers of every request; `key` is the API key."""
 
-    @abstractmethod
     def key_of(self, model: str, options: CallOptions) -> str | None:
-        """The API key. Raises AuthenticationFailed where there has to be one and is none."""
+        """The API key: the call's, the model's own, the environment's.
+
+        Raises AuthenticationFailed where there has to be one and is none.
+        """
+        return options.api_key or self._api_key or key_of(self.provider, model)
 
     @abstractmethod
     def response_of(self, answer: Any, undo: Any) -> Response:
@@ -118,7 +122,7 @@ class NativeModel(ABC):
         call = await self._call(params, stream=True)
         answer = await self._send(call)
         try:
-            if "application/json" in answer.headers.get("content-type", ""):  # a server that does not stream
+            if "application/json" in answer.headers.get("content-type", "").lower():  # a server that does not stream
                 for part in parts_of(self._response(call, answer, await answer.whole())):
                     yield part
                 return

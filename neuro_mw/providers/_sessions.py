@@ -25,7 +25,7 @@ _CA_FILES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 _sessions: dict[asyncio.AbstractEventLoop, Session] = {}
 _contexts: dict[tuple[str, str, str], ssl.SSLContext] = {}
-_lock = threading.Lock()
+_lock, _making = threading.Lock(), threading.Lock()  # of the sessions, of the contexts
 
 
 class Session:
@@ -139,7 +139,7 @@ async def tls() -> ssl.SSLContext:
 
 def _context(variable: str, file: str, folder: str) -> None:
     key = (variable, file, folder)
-    with _lock:  # connections are pooled by context: all have to get the same
+    with _making:  # connections are pooled by context: all have to get the same
         if key not in _contexts:
             _contexts[key] = _made(*key)
 

@@ -14,7 +14,7 @@ from ._anthropic_requests import body_of, renamed_of
 from ._call_options import CallOptions
 from ._errors import ErrorEvent, error_of
 from ._native import MAX_ANSWER, NativeModel, Request
-from .catalog import endpoint_of, key_of
+from .catalog import endpoint_of
 
 VERSION = "2023-06-01"
 
@@ -61,10 +61,6 @@ class AnthropicModel(NativeModel):
         elif key is not None:
             headers["x-api-key"] = key
         return headers
-
-    def key_of(self, model: str, options: CallOptions) -> str | None:
-        """The key: the call's, the model's own, the environment's."""
-        return options.api_key or self._api_key or key_of(self.provider, model)
 
     def response_of(self, answer: Any, undo: Any) -> Response:
         """A ``message`` object."""

@@ -6,7 +6,7 @@ import os
 from urllib.parse import parse_qsl, quote, urlencode
 
 from ._call_options import CallOptions
-from .catalog import endpoint_of, key_of
+from .catalog import endpoint_of
 from .openai_compatible import OpenAICompatibleModel
 
 API_VERSION = "2025-02-01-preview"  # litellm's default
@@ -42,7 +42,7 @@ class AzureModel(OpenAICompatibleModel):
 
     def key_of(self, model: str, options: CallOptions) -> str | None:
         """The key, or a token of Entra ID."""
-        return options.api_key or options.azure_ad_token or self._api_key or key_of(self.provider, model)
+        return options.api_key or options.azure_ad_token or super().key_of(model, options)
 
     def headers_of(self, key: str | None, url: str, options: CallOptions) -> dict[str, str]:
         """The key as ``api-key``; a token, and any key of the API without versions, as a bearer token."""

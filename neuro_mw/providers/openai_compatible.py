@@ -15,7 +15,7 @@ from ._chat_requests import body_of
 from ._errors import ErrorEvent, error_of
 from ._native import NativeModel, Request
 from ._thinking import plain, restored
-from .catalog import endpoint_of, key_of
+from .catalog import endpoint_of
 
 _AT_OPENAI = ".openai.com/"
 _SIGNED = {"openrouter": ("reasoning_details",)}  # the signed reasoning that a provider takes back
@@ -67,10 +67,6 @@ class OpenAICompatibleModel(NativeModel):
         if options.organization:
             headers["OpenAI-Organization"] = options.organization
         return headers
-
-    def key_of(self, model: str, options: CallOptions) -> str | None:
-        """The key: the call's, the model's own, the environment's."""
-        return options.api_key or self._api_key or key_of(self.provider, model)
 
     def response_of(self, answer: Any, undo: Any) -> Response:
         """A ``chat.completion`` object."""
