@@ -20,7 +20,7 @@ from neuro_mw.types import (
 
 from ._chat_answers import CHOICE, MESSAGE, TOP, call_of, native_reason, plain, reason_of, rest_of, texts_of, usage_of
 from ._errors import ErrorEvent, error_of
-from ._thinking import SIGNED, sealed
+from ._thinking import SIGNED, TEXT_KEYS, sealed
 
 # strings that name rather than continue: in a delta the later one stands
 _NAMES = frozenset({"id", "type", "role", "name", "format", "signature", "status", "model", "native_finish_reason"})
@@ -166,7 +166,7 @@ class ChunkTranslator:
         blocks = self._signed.setdefault(name, [])
         last = blocks[-1] if blocks else {}
         same = block.get("type") == last.get("type") and block.get("index") == last.get("index")
-        text = next((key for key in ("thinking", "text", "summary") if isinstance(block.get(key), str)), None)
+        text = next((key for key in TEXT_KEYS.values() if isinstance(block.get(key), str)), None)
         if same and "signature" not in last and (text or "signature" in block):
             joined = {text: last.get(text, "") + block[text]} if text else {}
             last.update({**block, **joined})

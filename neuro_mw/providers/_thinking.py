@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-_TEXT_KEYS = {"thinking": "thinking", "reasoning.text": "text", "reasoning.summary": "summary"}
+TEXT_KEYS = {"thinking": "thinking", "reasoning.text": "text", "reasoning.summary": "summary"}
 SIGNED = ("thinking_blocks", "reasoning_details")  # the fields of messages and answers that hold signed reasoning
 _OURS = frozenset({"provider_fields", *SIGNED})
 _THOUGHT = ("thinking", "redacted_thinking")
@@ -27,7 +27,7 @@ def sealed(block: Mapping[str, Any]) -> dict[str, Any]:
     >>> sealed({"type": "redacted_thinking", "data": "x"})
     {'type': 'redacted_thinking', 'data': 'x'}
     """
-    key = _TEXT_KEYS.get(block.get("type", ""))
+    key = TEXT_KEYS.get(block.get("type", ""))
     text = block.get(key) if key else None
     if not isinstance(text, str):
         return dict(block)
@@ -50,7 +50,7 @@ def opened(blocks: Iterable[Mapping[str, Any]], reasoning: str | None) -> list[d
     """
     found, at, whole, signs = [], 0, reasoning or "", False
     for block in blocks:
-        key = _TEXT_KEYS.get(block.get("type", ""))
+        key = TEXT_KEYS.get(block.get("type", ""))
         if key is None or not ("digest" in block or isinstance(block.get(key), str)):
             found.append(dict(block))  # encrypted: it has no text of its own
             continue

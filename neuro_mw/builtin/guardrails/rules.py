@@ -9,8 +9,24 @@ from typing import Literal
 MAX_CHARS = 256
 
 
+class _Named:
+    """What has an id, ``detector.what``, and a type that is shown."""
+
+    __slots__ = ()
+    id: str
+    type: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "type", self.type or self.id.rpartition(".")[2].upper())
+
+    @property
+    def detector(self) -> str:
+        """The detector that it belongs to."""
+        return self.id.partition(".")[0]
+
+
 @dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(_Named):
     r"""What one detector looks for, under one name.
 
     ``id`` is the detector and what it finds, ``pattern`` is in RE2's syntax and takes the longest match at the leftmost
@@ -30,31 +46,15 @@ class Rule:
     keywords: tuple[str, ...] = ()
     max_chars: int = MAX_CHARS
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "type", self.type or self.id.rpartition(".")[2].upper())
-
-    @property
-    def detector(self) -> str:
-        """The detector that the rule belongs to."""
-        return self.id.partition(".")[0]
-
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(_Named):
     """Words and phrases, compared without case; with ``match="word"`` not where they are parts of longer words."""
 
     id: str
     terms: tuple[str, ...]
     match: Literal["word", "substring"] = "word"
     type: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "type", self.type or self.id.rpartition(".")[2].upper())
-
-    @property
-    def detector(self) -> str:
-        """The detector that the terms belong to."""
-        return self.id.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def streamed(plan: RuleSet, pieces: list[str]) -> str:
     return "".join([*map(stream.feed, pieces), stream.finish()])
 
 
-def final_prefixes(plan: RuleSet, pieces: list[str]) -> None:
+def check_what_left_is_final(plan: RuleSet, pieces: list[str]) -> None:
     """What has left is the beginning of the result, whatever comes."""
     stream, left, whole = plan.stream(MARK), "", plan.redact("".join(pieces), MARK)
     for piece in pieces:
@@ -76,8 +76,8 @@ def final_prefixes(plan: RuleSet, pieces: list[str]) -> None:
 @example(some=[Rule("r", "a{2,}", max_chars=3)], text="aaaaaaa", places=[1, 2, 3, 4, 5], normalize=True)
 def test_streamed_is_whole(some: list[Rule | Terms], text: str, places: list[int], normalize: bool) -> None:
     plan = RuleSet(some, normalize=normalize)
-    final_prefixes(plan, pieces_of(text, places))
-    final_prefixes(plan, list(text))
+    check_what_left_is_final(plan, pieces_of(text, places))
+    check_what_left_is_final(plan, list(text))
 
 
 @given(some=rules, text=st.text(alphabet="ab1-@ .", max_size=25))
