@@ -25,12 +25,14 @@ _NAMES = {
         "ProviderRateLimited", "ProviderTimeout", "ProviderUnavailable", "RateLimitExceeded", "RegistrationError",
         "RequestBlocked", "StreamError", "StreamInterrupted", "TokenLimitExceeded", "UnknownMiddleware", "UnknownName",
     ),
+    "detectors": ("Detector", "known_detectors"),
     "explain": ("ChainPlan", "PlanEntry"),
     "factory": ("MiddlewareFactory",),
+    "hooks": ("Hooks", "hooks_of"),
     "hookspecs": ("hookimpl", "hookspec"),
     "layer": ("Layer",),
     "contract": (
-        "CONTRACT", "Hooks", "Middleware", "MiddlewareMetadata", "Outcome", "PartStep", "hooks_of", "middleware",
+        "CONTRACT", "Middleware", "MiddlewareMetadata", "Outcome", "PartStep", "middleware",
     ),
     "model": ("Stream", "SyncStream", "WrappedModel"),
     "options": ("MiddlewareFactoryOptions",),
@@ -60,9 +62,6 @@ if TYPE_CHECKING:
         CONTRACT as CONTRACT,
     )
     from .contract import (
-        Hooks as Hooks,
-    )
-    from .contract import (
         Middleware as Middleware,
     )
     from .contract import (
@@ -75,11 +74,10 @@ if TYPE_CHECKING:
         PartStep as PartStep,
     )
     from .contract import (
-        hooks_of as hooks_of,
-    )
-    from .contract import (
         middleware as middleware,
     )
+    from .detectors import Detector as Detector
+    from .detectors import known_detectors as known_detectors
     from .errors import (
         AuthenticationFailed as AuthenticationFailed,
     )
@@ -167,6 +165,8 @@ if TYPE_CHECKING:
     from .explain import ChainPlan as ChainPlan
     from .explain import PlanEntry as PlanEntry
     from .factory import MiddlewareFactory as MiddlewareFactory
+    from .hooks import Hooks as Hooks
+    from .hooks import hooks_of as hooks_of
     from .hookspecs import hookimpl as hookimpl
     from .hookspecs import hookspec as hookspec
     from .layer import Layer as Layer

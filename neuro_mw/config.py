@@ -69,13 +69,17 @@ class FactoryFile(_Strict):
 def validated(model: type[M], data: Any, *, key: str = "", file: str | None = None) -> M:
     """`data` as `model`; ConfigError with file, key path and the nearest known name where it does not fit.
 
-    Unknown keys are refused also where the model does not say so, unless it allows them expressly.
+    Unknown keys are refused also where the model does not say so, unless it allows them expressly. A validator may
+    itself raise ConfigError with the key below its model.
     """
     extra = None if "extra" in model.model_config else "forbid"
     try:
         return model.model_validate(data, extra=extra)  # type: ignore[arg-type]  # a Literal, narrowed above
     except ValidationError as error:
         raise _config_error(error, model, key, file) from None
+    except ConfigError as error:
+        error.key, error.file = ".".join(filter(None, (key, error.key))), error.file or file
+        raise
 
 
 def with_defaults(model: type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:

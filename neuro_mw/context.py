@@ -9,9 +9,9 @@ from itertools import count
 from time import time
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, NeuroError
 from .stats import Record
-from .types import Attempt, Mode, Params, Session
+from .types import Attempt, Mode, Params, Response, Session
 
 _next = count(1).__next__
 _process = os.urandom(6).hex()
@@ -40,6 +40,8 @@ class Call:
 
     sent: Params | None = None
     block_seen = False
+    router: Any = None  # the way to the models, set when the call enters its chain
+    _asked: list[Attempt] | None = None
     _shared: dict[str, Any] | None = None
     _left_out: dict[str, str] | None = None
     _failed: list[str] | None = None
@@ -55,6 +57,12 @@ class Call:
         if self._shared is None:
             self._shared = {}
         return self._shared
+
+    @property
+    def asked(self) -> list[Attempt]:
+        if self._asked is None:
+            self._asked = []
+        return self._asked
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -146,6 +154,26 @@ class MiddlewareContext:
     def sent(self) -> Params | None:
         """The params as they last reached the provider; None as long as none did."""
         return self._call.sent
+
+    @property
+    def asked(self) -> list[Attempt]:
+        """What middlewares asked models on their own, with `ask`: not part of the answer, but paid for."""
+        return self._call.asked
+
+    async def ask(
+        self, prompt: str | Params, /, *, model: str | None = None, timeout_s: float | None = None, retries: int = 0
+    ) -> Response:
+        """Ask a model, past all layers: for middlewares that let a model judge.
+
+        ``model`` is "provider/model", or a model of the provider that this call goes to; None is the model that this
+        call goes to. ``timeout_s`` bounds all tries together; ``retries`` more are made where the provider's error is
+        one that may pass. Each try is on ``asked``. Raises ProviderError (ProviderTimeout for its own limit),
+        ConfigError where the model cannot be resolved, and NeuroError where no call is under way.
+        """
+        if self._call.router is None:
+            raise NeuroError("a model can only be asked within a call: this context is not one of a hook")
+        response: Response = await self._call.router.ask(self, prompt, model, timeout_s, retries)
+        return response
 
     def state(self, middleware: object) -> dict[str, Any]:
         """A dict that belongs to this middleware and this call alone."""

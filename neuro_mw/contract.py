@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from .errors import ConfigError, RegistrationError, nearest
+from .errors import ConfigError, RegistrationError
+from .tally import Tally
 from .types import Kind, OnError, Params, Part, Response, Status
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ DoGenerate = Callable[..., Awaitable[Response]]
 DoStream = Callable[..., AsyncIterator[Part]]
 
 _ID = re.compile(r"[A-Za-z0-9._-]+")
-_HOOK_ARGUMENTS = {"transform_params": 2, "wrap_generate": 3, "wrap_stream": 3, "transform_parts": 2, "on_end": 2}
+HOOK_ARGUMENTS = {"transform_params": 2, "wrap_generate": 3, "wrap_stream": 3, "transform_parts": 2, "on_end": 2}
+"""The hooks, and how many arguments each is called with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,8 @@ class Middleware:
     metadata: ClassVar[MiddlewareMetadata]
     Config: ClassVar[type[Any] | None] = None
     config: Any = None
+    asks: Mapping[str, str] = {}
+    """The models that it asks on its own ("provider/model"), by the key of its config; checked before any call."""
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         given = {**_as_dict(config), **options}
@@ -178,6 +181,16 @@ class Middleware:
         """A step for the parts of this call's answer, in both modes; None for none."""
         return None
 
+    @property
+    def tally(self) -> Tally:
+        """What it counted."""
+        tally: Tally = self.__dict__.setdefault("_tally", Tally())
+        return tally
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Count something of its own; its stats show it as ``counts``. Texts of a call have no place in `what`."""
+        self.tally.add(what, number)
+
     async def startup(self) -> None:
         """Called once, before the first call or by ``async with factory``."""
 
@@ -215,86 +228,7 @@ def middleware(
     except TypeError as error:
         raise ConfigError(f"middleware {id!r}: {error}", key="metadata") from None
     hooks = (transform_params, wrap_generate, wrap_stream, transform_parts, on_end)
-    for name, hook in zip(_HOOK_ARGUMENTS, hooks, strict=True):
+    for name, hook in zip(HOOK_ARGUMENTS, hooks, strict=True):
         if hook is not None:
             setattr(made, name, hook)
     return made
-
-
-class Hooks(NamedTuple):
-    """The hooks that a middleware really has; None for the others."""
-
-    transform_params: Callable[..., Any] | None
-    wrap_generate: Callable[..., Any] | None
-    wrap_stream: Callable[..., Any] | None
-    transform_parts: Callable[..., Any] | None
-    on_end: Callable[..., Any] | None
-
-
-def overrides(middleware: Middleware, name: str) -> bool:
-    """Whether this middleware has its own `name`, on its class or on the instance."""
-    own = getattr(middleware, name)
-    return getattr(own, "__func__", own) is not getattr(Middleware, name)
-
-
-def hooks_of(middleware: Middleware) -> Hooks:
-    """The overridden hooks of a middleware, checked for their signatures.
-
-    Raises RegistrationError, naming middleware and hook, where a hook cannot be called as the contract says.
-    """
-    found: dict[str, Callable[..., Any] | None] = dict.fromkeys(_HOOK_ARGUMENTS)
-    if type(middleware) is not Middleware:
-        refuse_misspelt(type(middleware), _id_of(middleware))
-    for name in _HOOK_ARGUMENTS:
-        if overrides(middleware, name):
-            found[name] = getattr(middleware, name)
-            check_signature(found[name], name, _HOOK_ARGUMENTS[name], _id_of(middleware))
-    return Hooks(**found)
-
-
-def hooks_of_class(cls: type) -> Hooks:
-    """The hooks that a class has, not bound."""
-    own = {name: getattr(cls, name, None) for name in _HOOK_ARGUMENTS}
-    return Hooks(**{name: None if hook is getattr(Middleware, name) else hook for name, hook in own.items()})
-
-
-def refuse_misspelt(cls: type, id: str) -> None:
-    """RegistrationError for a method whose name is nearly that of a hook: it would never be called."""
-    for name in dir(cls):
-        likely = name.startswith(("w", "t", "on", "no"))  # so that difflib is rarely loaded
-        if not likely or hasattr(Middleware, name) or not callable(getattr(cls, name)):
-            continue
-        close = nearest(name, _HOOK_ARGUMENTS, cutoff=0.9)
-        if close:
-            raise RegistrationError(f"middleware {id!r}: {name!r} is no hook. Did you mean {close!r}?")
-
-
-def check_class(cls: type[Middleware]) -> None:
-    """Check the hook signatures of a class before any instance of it exists; errors as `hooks_of`."""
-    refuse_misspelt(cls, _id_of(cls))
-    for name, arguments in _HOOK_ARGUMENTS.items():
-        hook = inspect.getattr_static(cls, name)
-        if inspect.isfunction(hook) and hook is not getattr(Middleware, name):
-            check_signature(hook, name, arguments + 1, _id_of(cls))
-
-
-def check_signature(hook: Any, name: str, arguments: int, id: str) -> None:
-    if not callable(hook):
-        raise RegistrationError(f"middleware {id!r}: {name} is not callable but {type(hook).__name__}")
-    try:
-        signature = inspect.signature(hook)
-    except (TypeError, ValueError):
-        return  # a builtin without a signature: the call will tell
-    try:
-        signature.bind(*(None,) * arguments)
-    except TypeError:
-        wanted = {2: "(params, context)", 3: f"(do_{name.removeprefix('wrap_')}, params, context)"}
-        form = "(outcome, context)" if name == "on_end" else wanted[_HOOK_ARGUMENTS[name]]
-        raise RegistrationError(
-            f"middleware {id!r}: {name}{signature} has a wrong signature; it is called positionally as {name}{form}"
-        ) from None
-
-
-def _id_of(middleware: Any) -> str:
-    metadata = getattr(middleware, "metadata", None)
-    return metadata.id if isinstance(metadata, MiddlewareMetadata) else getattr(middleware, "__name__", "?")

@@ -11,6 +11,7 @@ from typing import Any, Self
 from .config import FactoryFile, entries_of, read_toml, validated
 from .context import MiddlewareContext
 from .contract import Middleware
+from .detectors import add_detectors
 from .errors import ConfigError, PluginError, UnknownName
 from .explain import ChainPlan
 from .frozen import Bounded, key_of
@@ -25,7 +26,7 @@ from .registry import MiddlewareRegistry
 from .stats import MiddlewareChainStats
 from .switches import Switches, decide
 from .types import LanguageModel, Session
-from .validation import ValidationResult, validate
+from .validation import ValidationResult, check_asked, validate
 
 _CACHED_PLANS, _CACHED_MODELS = 64, 256
 _DEFAULTS = {one.name: one.default for one in dataclasses.fields(MiddlewareFactoryOptions)}
@@ -134,6 +135,7 @@ class MiddlewareFactory:
                 ids.append(self.registry.add(middleware, origin=offer.origin, trusted=False, **how).id)
             for preset in offer.presets:
                 names += [self._presets.add(preset).name]
+            add_detectors(self.registry.detectors, offer.detectors)
         except BaseException:
             for id in ids:
                 self.registry.unregister(id)
@@ -176,7 +178,8 @@ class MiddlewareFactory:
                 registration.check_config(configs[id])
         for id in switches.on:
             registration = self.registry.lookup(id, key=f"middleware.{id}")
-            registration.instance_for(configs.get(id, {}))
+            live = registration.instance_for(configs.get(id, {}))
+            check_asked(id, live.middleware, self._resolve, self._options.driver)
 
     def _plan(self, call: Mapping[str, Any], what: str = "apply_middleware") -> tuple[Plan, MiddlewareFactoryOptions]:
         options = merged_with_call(self._options, call, what)
@@ -189,6 +192,8 @@ class MiddlewareFactory:
             switches = self._switches(options, call)
             layers = self.registry.layers({id: switches.entries.get(id, {}) for id in switches.on})
             check_requirements(layers)
+            for layer in layers:
+                check_asked(layer.id, layer.middleware, self._resolve, options.driver)
         except BaseException:
             self.registry.keep_only(before)  # not what was derived on the way
             raise

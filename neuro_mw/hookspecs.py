@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pluggy
@@ -33,3 +33,12 @@ def register_presets(register: Callable[..., None]) -> None:
 @hookspec
 def register_models(register: Callable[[str, Callable[[str], Any]], None]) -> None:
     """Call ``register(provider, make)``: then "provider/model" resolves to ``make("model")``, a LanguageModel."""
+
+
+@hookspec
+def register_detectors(register: Callable[[str, Callable[[Mapping[str, Any]], Iterable[Any]]], None]) -> None:
+    """Call ``register(name, make)``: then the guardrails' option ``detectors = {name = options}`` switches it on.
+
+    ``make(options)`` gives the rules, made of `neuro_mw.builtin.guardrails.Rule`, `Terms` and `Spans`; the id of each
+    is the name of the detector, or begins with the name and a dot.
+    """

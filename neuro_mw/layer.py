@@ -13,8 +13,9 @@ from traceback import extract_tb
 from typing import Any
 
 from .conditions import NO_CONDITIONS, Conditions
-from .contract import Hooks, Middleware, MiddlewareMetadata, hooks_of, overrides
+from .contract import Middleware, MiddlewareMetadata
 from .errors import note
+from .hooks import Hooks, hooks_of, overrides
 from .stats import LayerStats
 from .types import Mode, OnError
 
@@ -44,7 +45,7 @@ class Instance:
         self.hooks: Hooks = hooks_of(middleware)
         self.names: dict[Mode, list[str]] = {mode: hook_names(self.hooks, mode) for mode in MODES}
         """The hooks that run in each mode."""
-        self.stats = LayerStats()
+        self.stats = LayerStats(middleware.tally)
         self.has_startup = self.needs_startup = overrides(middleware, "startup")
         own = middleware.config
         self.config: dict[str, Any] = dict(own.model_dump()) if hasattr(own, "model_dump") else dict(config or {})

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .detectors import Detector
 from .errors import NeuroError, PluginError, nearest
 
 ENTRY_POINT_GROUP = "neuro_mw"
@@ -23,6 +24,7 @@ class Offer:
     middleware: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
     presets: list[Any] = field(default_factory=list)
     models: dict[str, Callable[[str], Any]] = field(default_factory=dict)
+    detectors: dict[str, Detector] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -55,7 +57,8 @@ def collect_offer(plugin: Any, *, name: str, origin: str) -> Offer:
     offer = Offer(name, origin)
     manager.hook.register_middleware(register=_keeper(offer))
     manager.hook.register_presets(register=offer.presets.append)
-    manager.hook.register_models(register=lambda provider, make: offer.models.__setitem__(provider, make))
+    manager.hook.register_models(register=offer.models.__setitem__)
+    manager.hook.register_detectors(register=offer.detectors.__setitem__)
     return offer
 
 
@@ -69,7 +72,7 @@ def _keeper(offer: Offer) -> Callable[..., None]:
 
 
 def _hint(plugin: Any) -> str:
-    hooks = ["register_middleware", "register_presets", "register_models"]
+    hooks = ["register_middleware", "register_presets", "register_models", "register_detectors"]
     for name in dir(plugin):
         close = nearest(name, hooks) if name.startswith("reg") and name not in hooks else None
         if close:

@@ -9,9 +9,11 @@ from typing import Any
 
 from .conditions import NO_CONDITIONS, Conditions
 from .config import deep_merge, load_dotted
-from .contract import CONTRACT, Middleware, MiddlewareMetadata, check_class, check_id, hooks_of_class
+from .contract import CONTRACT, Middleware, MiddlewareMetadata, check_id
+from .detectors import Detector, offering
 from .errors import ConfigError, RegistrationError
 from .frozen import key_of
+from .hooks import check_class, hooks_of_class
 from .layer import MODES, Instance, Layer, hook_names
 
 
@@ -24,6 +26,7 @@ class Registration:
         self.global_config: dict[str, Any] = {}
         self.priority = metadata.priority
         self.used: str | None = None
+        self.detectors: Mapping[str, Detector] = {}
         self._lock = Lock()
         self._instances: dict[Any, Instance] = {}
 
@@ -67,6 +70,7 @@ class Registration:
         """The same class under another id."""
         made = Registration(id, _under(self.metadata, id), self.make, None, self.origin)
         made.global_config, made.priority, made.used = self.global_config, self.priority, self.id
+        made.detectors = self.detectors
         return made
 
     # --- instances -----------------------------------------------------------------------------------------------
@@ -112,7 +116,8 @@ class Registration:
 
     def _build(self, config: dict[str, Any]) -> Middleware:
         try:
-            made = _call(self.make, config)
+            with offering(self.detectors):
+                made = _call(self.make, config)
         except ConfigError as error:
             if self.id != self.metadata_id and error.key:
                 error.key = error.key.replace(f"middleware.{self.metadata_id}.", f"middleware.{self.id}.", 1)

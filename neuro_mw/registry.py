@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import deep_merge, entries_of
 from .contract import Middleware, check_id
+from .detectors import Detector
 from .errors import ConfigError, DuplicateMiddleware, OrderError, RegistrationError, UnknownMiddleware, nearest
 from .frozen import own_copy
 from .order import sort_layers
@@ -39,6 +40,8 @@ class MiddlewareRegistry:
     def __init__(self) -> None:
         self._registrations: dict[str, Registration] = {}
         self._configs: Mapping[str, Mapping[str, Any]] = {}
+        self.detectors: dict[str, Detector] = {}
+        """What plugins detect, for the guards that are built here."""
         self.version = 0
         """Counts the changes, so that what was built from an older state can be told."""
 
@@ -89,7 +92,7 @@ class MiddlewareRegistry:
             raise DuplicateMiddleware(made.id)
         enabled = made.metadata.default_enabled if default_enabled is None else default_enabled
         made.default_enabled = bool(enabled) and trusted
-        made.global_config = own_copy(global_config or {})
+        made.global_config, made.detectors = own_copy(global_config or {}), self.detectors
         made.priority = made.metadata.priority if priority is None else priority
         if made.global_config:
             made.check_config({})

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from .histogram import buckets_of, middle_of
+from .tally import Tally
 
 # How a passage ended. A block is the layer's own (raised here) or an inner one's that passed through.
 COMPLETED, SHORT_CIRCUITED, BLOCKED_INSIDE, BLOCKED, FAILED, INNER_ERROR, CANCELLED = range(7)
@@ -93,7 +94,8 @@ class MiddlewareStats:
     """All executions of a middleware since start or `clear_stats`. Times in ms, self time unless said otherwise.
 
     ``total_time`` is inclusive of what ran inside. ``by_hook`` is ms for each hook, ``by_model`` executions for each
-    model. total = successful + failed + cancelled + inner_errors.
+    model, ``counts`` what the middleware counted itself (the guardrails: matches by rule).
+    total = successful + failed + cancelled + inner_errors.
     """
 
     total_executions: int = 0
@@ -114,6 +116,7 @@ class MiddlewareStats:
     held_back_max: int = 0
     by_hook: dict[str, float] = field(default_factory=dict)
     by_model: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The stats as plain data."""
@@ -137,7 +140,8 @@ class MiddlewareChainStats:
 class LayerStats:
     """The aggregates of one live middleware instance."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally | None = None) -> None:
+        self.tally = tally or Tally()
         self.heads: WeakSet[Head] = WeakSet()
         self.left_behind: list[tuple[str | None, str, list[Record]]] = []
         self.lock = Lock()
@@ -219,6 +223,7 @@ def clear(recorders: Iterable[LayerStats]) -> None:
         with recorder.lock:
             recorder.take_all()
             recorder.reset()
+            recorder.tally.clear()
 
 
 def last_executions(recorders: Iterable[LayerStats]) -> list[MiddlewareExecutionResult]:
@@ -255,6 +260,8 @@ def aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
                 stats.by_hook[hook] = stats.by_hook.get(hook, 0.0) + spent * 1e3
             for model, executions in recorder.models.items():
                 _count_model(stats.by_model, model, executions)
+            for what, number in recorder.tally.counts().items():
+                stats.counts[what] = stats.counts.get(what, 0) + number
             for record in recorder.newest()[-1:]:
                 if record[4] >= ended:
                     stats.last_execution_time, ended = record[1] * 1e3, record[4]

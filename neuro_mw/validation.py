@@ -1,13 +1,14 @@
-"""Checking a ``middleware_config`` without using it."""
+"""Checking what was configured before any call: a ``middleware_config``, and the models that middlewares ask."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .config import entry_of
-from .errors import NeuroError
+from .contract import Middleware
+from .errors import ConfigError, NeuroError
 from .registration import conditions_of
 from .registry import MiddlewareRegistry
 
@@ -42,3 +43,13 @@ def validate(config: Any, registry: MiddlewareRegistry) -> ValidationResult:
         if not entry.get("enabled", True) and entry.get("config"):
             warnings.append(f"middleware.{id}: it has a config but is not enabled")
     return ValidationResult(not errors, errors, warnings)
+
+
+def check_asked(id: str, middleware: Middleware, resolve: Callable[[str, str], Any], driver: str) -> None:
+    """Raise ConfigError, with the key path, where a model that a middleware asks on its own cannot be resolved."""
+    for key, model in middleware.asks.items():
+        try:
+            resolve(model, driver)
+        except ConfigError as error:
+            error.key = f"middleware.{id}.config.{key}"
+            raise

@@ -22,7 +22,7 @@ from neuro_mw import (
     hooks_of,
     middleware,
 )
-from neuro_mw.contract import overrides
+from neuro_mw.hooks import overrides
 from neuro_mw.testing import ScriptedModel
 
 from .chain.conftest import MODES, call, run, wrap

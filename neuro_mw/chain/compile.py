@@ -153,6 +153,7 @@ class Chain:
         refuse_choices(params, ctx.provider, ctx.model)
         if self._starting:
             await self.start()
+        ctx._call.router = self.router
         response = await Root(self.link, ctx, params).do_generate()
         response.receipt = Receipt(ctx._call, self, "generate")
         if raise_blocks and response.blocked is not None:

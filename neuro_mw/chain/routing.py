@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, note
 from ..frozen import Bounded, key_of
-from ..types import LanguageModel
+from ..types import LanguageModel, Response
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
@@ -48,7 +48,7 @@ class Router:
                 f"params['model'] is {type(name).__name__}, not the name of a model",
                 provider=ctx.provider, model=ctx.model,
             )  # fmt: skip
-        provider, bare = self._split(name, ctx.provider)
+        provider, bare = self.split(name, ctx.provider)
         if bare != name:
             params = {**params, "model": bare}
         if provider == ctx.provider and bare == ctx.model:
@@ -57,7 +57,8 @@ class Router:
         ctx._call.detours.append((link.outer, chain))
         return params, ctx.fork(provider, bare), chain.link
 
-    def _split(self, name: str, current: str) -> tuple[str, str]:
+    def split(self, name: str, current: str) -> tuple[str, str]:
+        """Provider and model id that a name means, seen from a provider."""
         first, slash, rest = name.partition("/")
         if slash and rest and (first == current or first in self.providers):
             return first, rest
@@ -71,7 +72,7 @@ class Router:
         chain = None if frozen is None else self.chains.get(key)
         if chain is None:
             layers, left_out = self.layers_for(provider, model, options)
-            target = link.chain.model if provider == link.chain.provider else self._target(provider, model)
+            target = link.chain.model if provider == link.chain.provider else self.target(provider, model)
             inner = [layer for layer in layers if layer.id not in link.outer]
             chain = type(link.chain)(
                 inner, target, provider, model, self, outer=link.outer, left_out=left_out, starts_itself=True
@@ -80,8 +81,15 @@ class Router:
                 self.chains.put(key, chain)
         return chain
 
-    def _target(self, provider: str, model: str) -> LanguageModel:
+    def target(self, provider: str, model: str) -> LanguageModel:
+        """The object that is asked for a model."""
         return self.model if provider in self.providers else self.resolve(provider, model)
+
+    async def ask(self, ctx: MiddlewareContext, *how: Any) -> Response:
+        """See `MiddlewareContext.ask`."""
+        from .asking import ask
+
+        return await ask(self, ctx, *how)
 
 
 async def holds(layer: Layer, ctx: MiddlewareContext) -> tuple[bool, str]:

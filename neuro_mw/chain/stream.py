@@ -158,6 +158,7 @@ async def deliver(
     try:
         refuse_choices(params, ctx.provider, ctx.model)
         await chain.start()
+        call.router = chain.router
         root = Root(chain.link, ctx, params)
         params, target, link = root.inward(params)
         source = link.stream(params, target, root, None)

@@ -1,0 +1,74 @@
+"""A model asked by a middleware itself, for a judgement: the model alone, no layer of any chain round it."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter as clock
+from typing import TYPE_CHECKING
+
+from ..errors import ProviderError, ProviderTimeout
+from ..model import request_of
+from ..types import Attempt
+from .answers import check_response, fresh
+from .entry import own_copy, refuse_choices
+
+if TYPE_CHECKING:
+    from ..context import MiddlewareContext
+    from ..types import LanguageModel, Params, Response
+    from .routing import Router
+
+_FIRST_PAUSE_S = 0.25  # before a second try where the provider names no time; twice as long before each further one
+
+
+async def ask(
+    router: Router,
+    ctx: MiddlewareContext,
+    prompt: str | Params,
+    model: str | None,
+    timeout_s: float | None,
+    retries: int,
+) -> Response:
+    """See `MiddlewareContext.ask`."""
+    provider, name = (ctx.provider, ctx.model) if model is None else router.split(model, ctx.provider)
+    target, there = router.target(provider, name), ctx.fork(provider, name)
+    params = own_copy(request_of(prompt, {}))
+    if target.model_id != name:
+        params["model"] = name
+    refuse_choices(params, provider, name)
+    try:
+        async with asyncio.timeout(timeout_s) as limit:
+            return await _answered(target, params, there, retries)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise ProviderTimeout(
+            f"{provider}/{name} did not answer within {timeout_s} s", provider=provider, model=name, retryable=True
+        ) from error
+
+
+async def _answered(target: LanguageModel, params: Params, ctx: MiddlewareContext, retries: int) -> Response:
+    pause_s = _FIRST_PAUSE_S
+    for _ in range(retries):
+        try:
+            return await _once(target, params, ctx)
+        except ProviderError as error:
+            if not error.retryable:
+                raise
+            wait_s = pause_s if error.retry_after is None else error.retry_after
+        await asyncio.sleep(wait_s)
+        pause_s *= 2
+    return await _once(target, params, ctx)
+
+
+async def _once(target: LanguageModel, params: Params, ctx: MiddlewareContext) -> Response:
+    attempt, started = Attempt(ctx.provider, ctx.model), clock()
+    ctx.asked.append(attempt)
+    try:
+        response = fresh(check_response(await target.generate(own_copy(params)), ctx))
+        attempt.usage, attempt.committed = response.usage, True
+        return response
+    except BaseException as error:
+        attempt.error = error
+        raise
+    finally:
+        attempt.duration = clock() - started

@@ -1,0 +1,161 @@
+"""A model asked by a middleware itself: past all layers, bounded in time, and accounted for apart."""
+
+import asyncio
+import time
+
+import pytest
+
+from neuro_mw import (
+    ConfigError,
+    Middleware,
+    MiddlewareContext,
+    MiddlewareFactory,
+    MiddlewareMetadata,
+    NeuroError,
+    ProviderTimeout,
+    ProviderUnavailable,
+    Response,
+    Usage,
+    middleware,
+)
+from neuro_mw.testing import ScriptedModel
+
+from .conftest import call, run, wrap
+
+
+class Asking(Middleware):
+    """Asks before the model is called, and keeps what it was told and what was counted."""
+
+    metadata = MiddlewareMetadata(id="asking", priority=10)
+
+    def __init__(self, prompt="is it?", **how):
+        super().__init__()
+        self.prompt, self.how, self.told, self.asked = prompt, how, [], []
+
+    async def transform_params(self, params, context):
+        self.told.append(await context.ask(self.prompt, **self.how))
+        return params
+
+    def on_end(self, outcome, context):
+        self.asked = context.asked
+
+
+def down():
+    return ProviderUnavailable("down", provider="openai", model="gpt-4o", retryable=True, retry_after=0.0)
+
+
+def test_no_layer_is_round_it(ask, mode):
+    seen = []
+
+
+    def around(name, priority):
+        return middleware(name, priority=priority, transform_params=lambda params, ctx: seen.append(name) or params)
+
+    model, asking = ScriptedModel("yes"), Asking()
+    assert ask(model, asking, around("outside", 20), around("inside", 5)).text == "yes"
+    assert seen == ["outside", "inside"]
+    assert [how for how, _ in model.calls] == ["generate", mode]
+    assert model.calls[0][1] == {"messages": [{"role": "user", "content": "is it?"}]}
+    assert asking.told[0].text == "yes"
+
+
+def test_it_is_no_attempt_and_not_what_was_sent(ask):
+    attempts, sent = [], []
+    last = middleware("last", on_end=lambda outcome, ctx: (attempts.extend(ctx.attempts), sent.append(ctx.sent)))
+    asking = Asking()
+    ask(ScriptedModel(Response(text="yes", usage=Usage(3, 1))), asking, last)
+    assert len(attempts) == 1
+    assert sent[0]["messages"][0]["content"] == "hi"
+    (one,) = asking.asked
+    assert (one.provider, one.model, one.usage) == ("openai", "gpt-4o", Usage(3, 1))
+    assert (one.error, one.committed) == (None, True)
+    assert one.duration >= 0
+
+
+@pytest.mark.parametrize(
+    ("name", "provider", "model", "told"),
+    [
+        (None, "openai", "gpt-4o", None),
+        ("openai/gpt-4o", "openai", "gpt-4o", None),
+        ("gpt-4o-mini", "openai", "gpt-4o-mini", "gpt-4o-mini"),
+        ("openai/gpt-4o-mini", "openai", "gpt-4o-mini", "gpt-4o-mini"),
+        ("echo/echo", "echo", "echo", None),
+    ],
+)
+def test_which_model_is_asked(name, provider, model, told):
+    scripted, asking = ScriptedModel("yes"), Asking(model=name)
+    run(wrap(scripted, asking).generate("hi"))
+    assert (asking.asked[0].provider, asking.asked[0].model) == (provider, model)
+    assert len(scripted.calls) == (1 if provider == "echo" else 2)
+    assert asking.told[0].text == ("is it?" if provider == "echo" else "yes")
+    if provider == "openai":
+        assert scripted.calls[0][1].get("model") == told
+
+
+def test_the_model_of_a_changed_call_is_the_default():
+    asking = Asking()
+    elsewhere = middleware("other", priority=20, transform_params=lambda params, ctx: {**params, "model": "echo/echo"})
+    scripted = ScriptedModel("yes")
+    run(wrap(scripted, elsewhere, asking).generate("hi"))
+    assert asking.told[0].text == "is it?"
+    assert not scripted.calls
+
+
+def test_a_limit_in_time():
+    asking = Asking(timeout_s=0.05)
+    started = time.monotonic()
+    with pytest.raises(ProviderTimeout, match=r"openai/gpt-4o did not answer within 0.05 s") as caught:
+        run(wrap(ScriptedModel("yes", delay_s=30), asking).generate("hi"))
+    assert time.monotonic() - started < 10
+    assert caught.value.retryable
+    assert isinstance(asking.asked[0].error, asyncio.CancelledError)
+
+
+def test_tries_again_where_that_may_help():
+    asking = Asking(retries=2)
+    assert run(wrap(ScriptedModel("yes", errors=[down(), down()]), asking).generate("hi")).text == "yes"
+    assert [type(one.error) for one in asking.asked] == [ProviderUnavailable, ProviderUnavailable, type(None)]
+    with pytest.raises(ProviderUnavailable):
+        run(wrap(ScriptedModel("yes", errors=[down(), down()]), Asking(retries=1)).generate("hi"))
+    with pytest.raises(ZeroDivisionError):  # not one that may pass
+        run(wrap(ScriptedModel("yes", errors=[ZeroDivisionError(), None]), Asking(retries=1)).generate("hi"))
+
+
+def test_the_request_is_copied():
+    request = {"messages": [{"role": "user", "content": "a"}]}
+
+    class Writing(ScriptedModel):
+        async def generate(self, params):
+            params["messages"][0]["content"] = "b"
+            return await super().generate(params)
+
+    run(wrap(Writing("yes"), Asking(prompt=request)).generate("hi"))
+    assert request == {"messages": [{"role": "user", "content": "a"}]}
+
+
+def test_outside_of_a_call():
+    with pytest.raises(NeuroError, match="within a call"):
+        run(MiddlewareContext("openai", "gpt-4o").ask("x"))
+
+
+def test_what_is_asked_is_checked_before_any_call():
+    class Declares(Asking):
+        asks = {"judge.model": "opnai/gpt-4o"}
+
+    for make in (
+        lambda: MiddlewareFactory(preset=None, middleware=[Declares()]),
+        lambda: wrap(ScriptedModel(), Declares()),
+    ):
+        with pytest.raises(ConfigError, match="opnai") as caught:
+            make()
+        assert (caught.value.key, caught.value.nearest) == ("middleware.asking.config.judge.model", "openai")
+
+
+def test_concurrent_calls_do_not_mix():
+    async def main():
+        asking = Asking()
+        model = wrap(ScriptedModel("yes", delay_s=0.001), asking)
+        await asyncio.gather(*(call(model, mode) for mode in ("generate", "stream") * 20))
+        return asking
+
+    assert len(run(main()).told) == 40
