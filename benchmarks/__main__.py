@@ -1,4 +1,7 @@
-"""``python -m benchmarks [chain|stream|build|stats|import|providers|tokens ...] [--json] [--quick]``: never asserts."""
+"""``python -m benchmarks [chain|stream|build|stats|import|providers|tokens|guardrails ...] [--json] [--quick]``.
+
+Figures are never asserted.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ MODULES = {
     "import": "imports",
     "providers": "providers",
     "tokens": "tokens",
+    "guardrails": "guardrails",
 }
 TITLES = {
     "chain": "one generate through no-op layers, microseconds a call",
@@ -31,6 +35,7 @@ TITLES = {
     "import": "importing, in fresh processes",
     "providers": "a call and a streamed chunk over loopback HTTP, each client in a process of its own",
     "tokens": "counting tokens and finding prices; what the encodings make of the same text",
+    "guardrails": "guardrails: 4 KB are 4,096 characters, a chunk is 4; what they find, and what they should not",
 }
 
 
@@ -40,17 +45,23 @@ def main() -> int:
     parser.add_argument("which", nargs="*", metavar="|".join(MODULES), help="what to run; all of it by default")
     parser.add_argument("--json", action="store_true", help="print data instead of a table")
     parser.add_argument("--quick", action="store_true", help="few short rounds: shows that it runs, not what it costs")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="labelled sets, for guardrails; no other benchmark uses them"
+    )
     asked = parser.parse_args()
     for name in asked.which:
         if name not in MODULES:
             parser.error(f"there is no benchmark {name!r}; there are {', '.join(MODULES)}")
+    if asked.data is not None and not asked.data.is_dir():
+        parser.error(f"--data: there is no folder {str(asked.data)!r}")
     pace = QUICK if asked.quick else FULL
     facts = machine()
     if not asked.json:
         print(" | ".join(str(value) for value in facts.values()))
     report: dict[str, list[Row]] = {}
     for name in asked.which or MODULES:
-        report[name] = import_module(f".{MODULES[name]}", __package__).rows(pace)
+        more = {"data": asked.data} if name == "guardrails" else {}
+        report[name] = import_module(f".{MODULES[name]}", __package__).rows(pace, **more)
         if not asked.json:
             print_table(TITLES[name], report[name])
     if asked.json:

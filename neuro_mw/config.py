@@ -76,7 +76,7 @@ def validated(model: type[M], data: Any, *, key: str = "", file: str | None = No
     try:
         return model.model_validate(data, extra=extra)  # type: ignore[arg-type]  # a Literal, narrowed above
     except ValidationError as error:
-        raise _config_error(error, model, key, file) from None
+        raise _config_error(error, model, data, key, file) from None
     except ConfigError as error:
         error.key, error.file = ".".join(filter(None, (key, error.key))), error.file or file
         raise
@@ -95,15 +95,30 @@ def with_defaults(model: type[BaseModel], data: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-def _config_error(error: ValidationError, model: type[BaseModel], key: str, file: str | None) -> ConfigError:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    path = ".".join([key, *map(str, first["loc"])]).strip(".")
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(model, first["loc"][:-1])
+def _config_error(error: ValidationError, model: type[BaseModel], data: Any, key: str, file: str | None) -> ConfigError:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    paths = [_path_in(data, one["loc"], one["type"] == "missing") for one in found]
+    at = max(range(len(found)), key=lambda index: len(paths[index]))  # of a choice of forms, the one that fits best
+    path = ".".join([key, *map(str, paths[at])]).strip(".")
+    if found[at]["type"] == "extra_forbidden":
+        known = _fields_at(model, found[at]["loc"][:-1])
         expected = None if not known else "one of " + ", ".join(sorted(known))
         return ConfigError("unknown key", file=file, key=path, expected=expected,
-                           nearest=nearest(str(first["loc"][-1]), known))  # fmt: skip
-    return ConfigError(first["msg"], file=file, key=path)
+                           nearest=nearest(str(paths[at][-1]), known))  # fmt: skip
+    return ConfigError(found[at]["msg"].removeprefix("Value error, "), file=file, key=path)
+
+
+def _path_in(data: Any, steps: Sequence[Any], missing: bool) -> list[Any]:
+    """Those of pydantic's steps that are keys of the data, and a key that is missing; others name members of unions."""
+    path = []
+    for step in steps:
+        is_list = isinstance(data, list | tuple)
+        if step < len(data) if is_list and isinstance(step, int) else isinstance(data, Mapping) and step in data:
+            data = data[step]
+        elif not missing or step != steps[-1]:
+            continue
+        path.append(step)
+    return path
 
 
 def _fields_at(model: Any, path: Sequence[Any]) -> list[str]:

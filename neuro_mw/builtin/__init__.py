@@ -8,10 +8,11 @@ from neuro_mw import hookimpl
 
 if TYPE_CHECKING:
     from .analytics import Analytics as Analytics
+    from .guardrails import Guardrails as Guardrails
 
-_CLASSES = {"Analytics": "analytics"}
+_CLASSES = {"Analytics": "analytics", "Guardrails": "guardrails"}
 
-__all__ = ["Analytics"]
+__all__ = ["Analytics", "Guardrails"]
 
 
 @hookimpl

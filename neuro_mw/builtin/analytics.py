@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from neuro_mw import Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Usage, pricing
+from neuro_mw import Attempt, Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Usage, pricing
 
 
 class Price(BaseModel):
@@ -24,7 +25,8 @@ class Price(BaseModel):
 class Analytics(Middleware):
     """Records every call: also the abandoned, the blocked, the failed, and those answered by a short cut.
 
-    The record lies on ``response.metadata["analytics"]`` and in `records()`; it holds no text.
+    The record lies on ``response.metadata["analytics"]`` and in `records()`; it holds no text. What middlewares asked
+    models on their own is counted apart, under ``asked``.
 
     >>> import asyncio
     >>> from neuro_mw import MiddlewareFactory
@@ -84,25 +86,20 @@ class Analytics(Middleware):
             if context.mode == "stream":
                 record["time_to_first_part"] = outcome.time_to_first_part
         if config.collect_token_usage:
-            usage, cost = self._spent(outcome, context)
-            record["usage"] = {
-                "input": usage.input_tokens,
-                "output": usage.output_tokens,
-                "total": usage.total_tokens,
-                "cache_read": usage.cache_read_tokens,
-                "cache_write": usage.cache_write_tokens,
-                "reasoning": usage.reasoning_tokens,
-            }
-            record["cost_usd"] = cost
+            if context.attempts:
+                usage, cost = self._spent(context.attempts)
+            else:
+                usage, cost = (_counts(outcome.response.usage) if outcome.response else Usage(0, 0)), 0.0
+            record["usage"], record["cost_usd"] = _usage(usage), cost
+            if context.asked:
+                usage, cost = self._spent(context.asked)
+                record["asked"] = {"calls": len(context.asked), "usage": _usage(usage), "cost_usd": cost}
         return record
 
-    def _spent(self, outcome: Outcome, context: MiddlewareContext) -> tuple[Usage, float | None]:
-        """Usage and cost of all attempts; of none, what the answer says at no cost."""
-        if not context.attempts:
-            return (_counts(outcome.response.usage) if outcome.response else Usage(0, 0)), 0.0
-        usage, cost = Usage(), 0.0
-        known = True
-        for attempt in context.attempts:
+    def _spent(self, attempts: Sequence[Attempt]) -> tuple[Usage, float | None]:
+        """Usage and cost of these attempts together."""
+        usage, cost, known = Usage(), 0.0, True
+        for attempt in attempts:
             usage = usage + _counts(attempt.usage)
             paid = self._cost(attempt.usage, attempt.provider, attempt.model)
             known, cost = known and paid is not None, cost + (paid or 0.0)
@@ -139,6 +136,17 @@ class Analytics(Middleware):
         self._records.clear()
 
 
+def _usage(usage: Usage) -> dict[str, int | None]:
+    return {
+        "input": usage.input_tokens,
+        "output": usage.output_tokens,
+        "total": usage.total_tokens,
+        "cache_read": usage.cache_read_tokens,
+        "cache_write": usage.cache_write_tokens,
+        "reasoning": usage.reasoning_tokens,
+    }
+
+
 def _counts(usage: Any) -> Usage:
     """What of a usage is a count; a model of someone else's may have left anything there."""
     found = (getattr(usage, field.name, None) for field in fields(Usage))
@@ -153,11 +161,14 @@ def _copy(record: dict[str, Any]) -> dict[str, Any]:
     copy = dict(record)
     if "usage" in copy:
         copy["usage"] = dict(copy["usage"])
+    if "asked" in copy:
+        copy["asked"] = _copy(copy["asked"])
     return copy
 
 
 def _nothing() -> dict[str, Any]:
-    return {"calls": 0, "failed": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0, "unpriced_calls": 0}
+    return {"calls": 0, "failed": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0, "unpriced_calls": 0,
+            "asked_cost_usd": 0.0}  # fmt: skip
 
 
 def _add(total: dict[str, Any], record: dict[str, Any]) -> None:
@@ -169,3 +180,4 @@ def _add(total: dict[str, Any], record: dict[str, Any]) -> None:
     cost = record.get("cost_usd")
     total["cost_usd"] += cost or 0.0
     total["unpriced_calls"] += cost is None
+    total["asked_cost_usd"] += (record.get("asked") or {}).get("cost_usd") or 0.0

@@ -65,7 +65,7 @@ def test_the_prompt_loses_one_line_break(capsys, monkeypatch: pytest.MonkeyPatch
 
 def test_demo(capsys) -> None:
     assert main(["demo"]) == 0
-    assert "[masked]" in capsys.readouterr().out
+    assert "It is [REDACTED]," in capsys.readouterr().out
     assert main(["demo", "--json"]) == 0
     assert SECRET not in capsys.readouterr().out
 

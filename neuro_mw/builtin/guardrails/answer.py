@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from neuro_mw import Part, ReasoningDelta, TextDelta, ToolCallDelta
+from neuro_mw import Part, ProviderDelta, ReasoningDelta, TextDelta, ToolCallDelta
 
+from .fields import FieldsFilter
 from .filters import Filter, FilterRun, Leaving
 from .json_filter import JSONRun
 
@@ -29,13 +30,14 @@ class AnswerStep:
 
     A part waits for those before it that are held. What is held may never be decided before the end (the last word of
     the reasoning, while the text comes): behind a thousand characters of other channels, these no longer wait.
-    ``counts`` has a counter for each channel, ``invalid`` counts arguments that are no JSON.
+    ``counts`` has a counter for each channel, one for arguments that are no JSON ("invalid_json"), and one for fields
+    that may not leave ("left_out").
     """
 
-    def __init__(
-        self, filters: Mapping[str, Filter], counts: Mapping[str, Counter[str]], invalid: Counter[str]
-    ) -> None:
-        self._filters, self._counts, self._invalid = filters, counts, invalid
+    def __init__(self, filters: Mapping[str, Filter], counts: Mapping[str, Counter[str]]) -> None:
+        self._filters, self._counts = filters, counts
+        plan = filters.get("output")
+        self._fields = FieldsFilter(plan, counts["output"], counts["left_out"]) if plan is not None else None
         self._runs: dict[Any, FilterRun | JSONRun] = {}
         self._open: dict[Any, deque[_Slot]] = {}
         self._queue: deque[tuple[Any, _Slot]] = deque()
@@ -49,6 +51,8 @@ class AnswerStep:
             return self._through("reasoning", "reasoning", part, part.text)
         if isinstance(part, ToolCallDelta):
             return self._through(("tool_arguments", part.index), "tool_arguments", part, part.arguments)
+        if isinstance(part, ProviderDelta) and self._fields is not None:
+            part = ProviderDelta(self._fields.feed(part.fields))
         self._queue.append((None, _Slot(part, 0)))
         return list(self._leaving())
 
@@ -57,7 +61,9 @@ class AnswerStep:
         for key, run in self._runs.items():
             self._decide(key, run.finish())
             if isinstance(run, JSONRun) and run.invalid:
-                self._invalid["tool_arguments"] += 1
+                self._counts["invalid_json"]["tool_arguments"] += 1
+        if self._fields is not None and (rest := self._fields.finish()):
+            self._queue.append((None, _Slot(ProviderDelta(rest), 0)))
         return list(self._leaving())
 
     def abort(self) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from neuro_mw import Blocked
 
 from .actions import Action, Replacement
-from .rules import Rule, Terms
+from .rules import AnyRule
 from .ruleset import RuleSet
 from .stream import RuleStream
 from .view import IGNORABLE
@@ -36,25 +36,28 @@ class Filter:
     Rules that block, that change the text, and that only watch are searched apart: none hides another's match.
     """
 
-    channel: str
     blocking: RuleSet
     changing: RuleSet
     watching: RuleSet
     replace: Replacement
     invisible: Action | None = None
+    channel: str = "output"
 
     def __bool__(self) -> bool:
         return bool(self.blocking or self.changing or self.watching or self.invisible)
 
+    def run(self, counts: Counter[str]) -> FilterRun:
+        """One text in pieces."""
+        return FilterRun(self, counts)
+
     def whole(self, text: str, counts: Counter[str]) -> str:
         """A whole text after all rules. Raises Blocked; adds to `counts` what each rule found."""
-        run = FilterRun(self, counts)
+        run = self.run(counts)
         return "".join([piece.text for piece in (*run.feed(text), *run.finish())])
 
 
 def filter_of(
-    channel: str,
-    rules: Iterable[Rule | Terms],
+    rules: Iterable[AnyRule],
     actions: Mapping[str, Action],
     *,
     text: str,
@@ -62,12 +65,12 @@ def filter_of(
     normalize: bool = True,
     confusables: bool = False,
 ) -> Filter:
-    """The filter of a channel, from rules and their actions by id."""
-    groups: dict[str, list[Rule | Terms]] = {"block": [], "warn": [], "": []}
+    """A filter, from rules and their actions by id."""
+    groups: dict[str, list[AnyRule]] = {"block": [], "warn": [], "": []}
     for rule in rules:
         groups[actions[rule.id] if actions[rule.id] in groups else ""].append(rule)
     sets = {name: RuleSet(some, normalize=normalize, confusables=confusables) for name, some in groups.items()}
-    return Filter(channel, sets["block"], sets[""], sets["warn"], Replacement(text, actions), invisible)
+    return Filter(sets["block"], sets[""], sets["warn"], Replacement(text, actions), invisible)
 
 
 class FilterRun:

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import Counter
-from typing import Any
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from neuro_mw import Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Params
+from neuro_mw import Blocked, Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Params, Response
 
-from .actions import Action
-from .answer import AnswerStep
-from .filters import INVISIBLE, Filter, filter_of
-from .messages import filtered
-from .rules import Rule, Terms
-from .settings import CHANNELS, DIRECTIONS, BadWords, Secrets, Settings
+from .channels import CHANNELS, DIRECTIONS
+
+if TYPE_CHECKING:
+    from .answer import AnswerStep
+    from .filters import Filter
+    from .precall import Precall
+    from .settings import Settings
+
+_log = logging.getLogger("neuro_mw")
+
+
+_APART = ("invalid_json", "left_out")  # counted by channel and by field: no rules
+_SAMPLE = (
+    "Dear reader, on 2026-11-22 at 10:45 (UTC) we counted 1,234.5 \"words\" & 42 'signs'; see https://x.example/a_b?c=d#e.\n"
+    "def f(x): return {'k': [x + 1, None]}  # 100% {ok} <b>bold</b> UPPER lower CamelCase snake_case a/b\\c ~^|$*!\n"
+)
+
+
+class _LaterConfig:
+    """The options' model, loaded where guardrails are switched on: every factory knows this class."""
+
+    def __get__(self, instance: Any, owner: Any) -> type[Settings]:
+        from .settings import Settings
+
+        return Settings
 
 
 class Guardrails(Middleware):
@@ -33,81 +58,136 @@ class Guardrails(Middleware):
         kind="guard",
     )
 
-    Config = Settings
+    Config = _LaterConfig()  # read from the class, it is the model
+    config: Settings
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         super().__init__(config, **options)
-        settings: Settings = self.config
-        rules = rules_of(settings)
-        self._filters: dict[str, Filter] = {}
-        for channel in settings.apply_to:
-            actions: dict[str, Action] = {rule.id: settings.action_of(rule.id, channel) for rule in rules}
-            plan = filter_of(
-                channel,
-                rules,
-                actions,
-                text=settings.replacement_text,
-                invisible=settings.action_of(INVISIBLE, channel) if settings.invisible else None,
-                normalize=settings.normalize,
-                confusables=settings.confusables,
-            )
-            if plan:
-                self._filters[channel] = plan
-        self._inward = any(DIRECTIONS[name] == "input" for name in self._filters)
-        self._outward = any(DIRECTIONS[name] == "output" for name in self._filters)
+        from .answer import AnswerStep
+        from .messages import RequestFilter
 
-    def transform_params(self, params: Params, context: MiddlewareContext) -> Params:
-        """The request after the rules of its channels."""
+        settings = self.config
+        self._request, self._step = RequestFilter, AnswerStep
+        precall, model_filter = settings.precall_evaluation, settings.model_filter
+        self._precall: Precall | None = None
+        if precall and precall.enabled:
+            from .precall import Precall
+
+            self._precall = Precall(precall, settings.replacement_text)
+        self.asks = {
+            f"{name}.model": judge.asked
+            for name, judge in (("precall_evaluation", precall), ("model_filter", model_filter))
+            if judge is not None and judge.enabled and judge.asked is not None and "/" in judge.asked
+        }
+        looks = settings.rules or settings.invisible
+        directions = {DIRECTIONS[name] for name in settings.apply_to} if looks else set()
+        # a hook that has nothing to do is none: the chain runs, and `explain` shows, those of the base class only
+        if "input" not in directions and self._precall is None:
+            self.transform_params = super().transform_params  # type: ignore[method-assign]
+        if "output" not in directions:
+            self.transform_parts = super().transform_parts  # type: ignore[method-assign,assignment]
+        if model_filter and model_filter.enabled:
+            from .model_filter import AnswerFilter
+
+            self._answer_filter = AnswerFilter(model_filter)
+            self.wrap_generate = self._judge_answer  # type: ignore[method-assign]
+
+    @cached_property
+    def _filters(self) -> dict[str, Filter]:
+        """The filter of each channel that is looked at; channels in which the same is done share what is compiled.
+
+        Compiling takes tenths of a second, so it is left to `startup`.
+        """
+        from .filters import INVISIBLE, filter_of
+
+        settings = self.config
+        made: dict[Any, Filter] = {}
+        found: dict[str, Filter] = {}
+        for channel in settings.apply_to:
+            actions = {rule.id: settings.action_of(rule.id, channel) for rule in settings.rules}
+            invisible = settings.action_of(INVISIBLE, channel) if settings.invisible else None
+            key = (invisible, *actions.items())
+            if key not in made:
+                made[key] = filter_of(
+                    settings.rules, actions, text=settings.replacement_text, invisible=invisible,
+                    normalize=settings.normalize, confusables=settings.confusables,
+                )  # fmt: skip
+            found[channel] = replace(made[key], channel=channel)
+        return found
+
+    async def startup(self) -> None:
+        """Compile the rules and load the engines, so that no call has to wait for them."""
+        await asyncio.to_thread(self._warm_up)
+
+    def _warm_up(self) -> None:
+        for rule in self.config.rules:
+            if load := getattr(getattr(rule, "find", None), "load", None):
+                load()
+        for plan in self._filters.values():
+            run = plan.run(Counter())
+            with suppress(Blocked):
+                for at in range(0, len(_SAMPLE), 4):  # automata are built as texts pass
+                    run.feed(_SAMPLE[at : at + 4])
+
+    def transform_params(self, params: Params, context: MiddlewareContext) -> Params | Awaitable[Params]:
+        """The request after the rules of its channels, and after its judgement where a model judges."""
+        counts = self._counts(context)
+        changed = self._request(self._filters, counts).params(params)
+        if self._precall is None:
+            return changed
+        return self._judge_request(self._precall, changed, context, counts["precall_evaluation"])
+
+    async def _judge_request(
+        self, precall: Precall, params: Params, context: MiddlewareContext, counts: Counter[str]
+    ) -> Params:
         messages = params.get("messages")
-        if not self._inward or not isinstance(messages, list):
+        if not isinstance(messages, list):
             return params
-        changed = filtered(messages, self._filters, self._counts(context))
-        return {**params, "messages": changed}
+        return {**params, "messages": await precall.judged(messages, context, counts)}
 
     def transform_parts(self, params: Params, context: MiddlewareContext) -> AnswerStep | None:
-        """The step that holds for both modes; None where no channel of an answer is looked at."""
-        if not self._outward:
-            return None
+        """The step that holds for both modes."""
+        return self._step(self._filters, self._counts(context))
+
+    async def _judge_answer(self, do_generate: Any, params: Params, context: MiddlewareContext) -> Response:
+        """`wrap_generate` where a model judges the answer: that takes the whole of it, so a stream is held."""
+        response: Response = await do_generate(params)
         counts = self._counts(context)
-        return AnswerStep(self._filters, counts, counts["invalid_json"])
+
+        def clean(channel: str, text: str) -> str:
+            """What the rules leave of a text; they see it again in the step, which does the counting."""
+            plan, found = self._filters.get(channel), Counter[str]()
+            try:
+                return plan.whole(text, found) if plan else text
+            except Blocked:
+                counts[channel].update(found)
+                raise
+
+        return await self._answer_filter.filtered(response, context, clean, counts["model_filter"])
 
     def on_end(self, outcome: Outcome, context: MiddlewareContext) -> None:
-        """Report on the answer how often each rule matched, by channel."""
+        """Say how often each rule matched, by channel: on the answer, in the stats, and for "warn" in the log."""
         found = {channel: dict(counts) for channel, counts in self._counts(context).items() if counts}
-        if found and outcome.response is not None:
+        if not found:
+            return
+        warned = []
+        for channel, counts in found.items():
+            for rule, number in counts.items():
+                self.count(f"{channel}.{rule}" if channel in _APART else rule, number)
+                if channel in CHANNELS and self.config.action_of(rule, channel) == "warn":
+                    warned.append(f"{rule} in {channel} ({number})")
+        if outcome.response is not None:
             outcome.response.metadata[self.metadata.id] = found
+        if warned:
+            _log.warning(
+                "middleware '%s' found %s for %s/%s, request %s",
+                self.metadata.id, ", ".join(warned), context.provider, context.model, context.request_id,
+            )  # fmt: skip
 
     def _counts(self, context: MiddlewareContext) -> dict[str, Counter[str]]:
         state = context.state(self)
         if "counts" not in state:
-            state["counts"] = {name: Counter() for name in (*CHANNELS, "invalid_json")}
+            names = (*CHANNELS, *_APART, "precall_evaluation", "model_filter")
+            state["counts"] = {name: Counter() for name in names}
         counts: dict[str, Counter[str]] = state["counts"]
         return counts
-
-
-def rules_of(settings: Settings) -> list[Rule | Terms]:
-    """The rules that the settings switch on."""
-    rules: list[Rule | Terms] = []
-    words = settings.bad_words
-    if isinstance(words, BadWords):
-        rules += [Terms("bad_words", tuple(words.list), words.match)] if words.list else []
-    elif words:
-        rules.append(Terms("bad_words", tuple(words)))
-    patterns = settings.regex_patterns
-    named = patterns.items() if isinstance(patterns, dict) else enumerate(patterns)
-    rules += [Rule(f"regex_patterns.{name}", one, max_chars=settings.max_match_chars) for name, one in named]
-    if settings.pii:
-        from . import pii
-
-        rules += pii.rules(pii.TYPES if settings.pii is True else settings.pii)
-    if settings.secrets:
-        from . import gitleaks, secrets
-
-        rules += secrets.rules()
-        if isinstance(settings.secrets, Secrets) and settings.secrets.rules_file:
-            rules += gitleaks.rules_from(settings.secrets.rules_file)
-    if settings.injection:
-        from . import injection
-
-        rules += injection.rules()
-    return rules

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .prefixes import shape_of
@@ -27,44 +27,77 @@ def compiled(pattern: str) -> Any:
 
 
 class Pattern:
-    """A rule, compiled. Raises ValueError for a pattern that RE2 refuses, or that matches nothing or only too much."""
+    """A rule, compiled. Raises ValueError for a pattern that RE2 refuses, or that matches nothing or only too much.
 
-    def __init__(self, rule: Rule) -> None:
+    ``order`` is the rule's place among those of its set.
+    """
+
+    def __init__(self, rule: Rule, order: int = 0) -> None:
         compiled(rule.pattern)  # RE2 says what is wrong with it
         shape = shape_of(rule.pattern)
         if shape.solid is None:
             raise ValueError("it matches nothing but the empty text")
-        self.rule, self.whole, self.begun = rule, shape.solid, shape.begun
+        self.rule, self.order, self.whole, self.begun = rule, order, shape.solid, shape.begun
         self._pattern = compiled(shape.solid)
         if shape.shortest > rule.max_chars:
             raise ValueError(f"its shortest match has {shape.shortest} characters, and {rule.max_chars} are looked at")
         self.longest = rule.max_chars if shape.longest is None else min(shape.longest, rule.max_chars)
 
-    def find(self, view: View, start: int) -> tuple[int, int] | None:
-        """The leftmost match from `start` on, the longest there that is allowed."""
-        search, data, size, longest = self._pattern.search, view.data, len(view), self.longest
-        window = max(_WINDOW, 4 * longest)
-        while start < size:
-            stop = min(size, start + window)
-            found = search(data, view.byte(start), view.byte(stop))
+    def checked(self, view: View, begin: int, end: int) -> int:
+        """Where a match ends after the rule's check; at its beginning where it is none."""
+        check = self.rule.check
+        return end if check is None else begin + check(view.norm[begin:end])
+
+    def within(self, view: View, start: int, stop: int) -> Iterator[Any]:
+        """RE2's matches between two places, none over another; edges depend on what is around them."""
+        found: Iterator[Any] = self._pattern.finditer(view.data, view.byte(start), view.byte(stop))
+        return found
+
+    def longest_at(self, view: View, at: int) -> int:
+        """Where the longest match that is allowed at one place ends; there itself if there is none."""
+        found = self._pattern.match(view.data, view.byte(at), view.byte(at + self.longest))
+        return at if found is None else view.char(found.end())
+
+
+class Search:
+    """One pattern over one view, from left to right."""
+
+    __slots__ = ("_at", "_found", "_stop", "_view", "pattern")
+
+    def __init__(self, pattern: Pattern, view: View) -> None:
+        self.pattern, self._view = pattern, view
+        self._at = -1  # where the next that `_found` gives is the first from there on
+
+    def find(self, start: int) -> tuple[int, int] | None:
+        """The leftmost match from `start` on, the longest there that is allowed; not checked yet."""
+        view, longest = self._view, self.pattern.longest
+        size = len(view.norm)
+        if start != self._at:
+            self._open(start)
+        while True:
+            found = next(self._found, None)
             if found is None:
-                if stop == size:
+                if self._stop == size:
                     return None
-                start = stop - longest  # a match that begins before would have been seen
+                self._open(max(start, self._stop - longest))  # a match that begins before would have been seen
                 continue
-            begin, end = view.char(found.start()), view.char(found.end())
-            if stop < size and begin + longest > stop:
-                start = stop - longest  # it may go on behind the window, and so may one before it
+            first, last = found.span()
+            begin, end = view.char(first), view.char(last)
+            if begin + longest > self._stop < size:
+                self._open(max(start, self._stop - longest))  # it may go on behind, and so may one before it
                 continue
+            self._at = end
             if end - begin > longest:
-                found = self._pattern.match(data, view.byte(begin), view.byte(begin + longest))
-                end = view.char(found.end()) if found is not None else begin
-            if end > begin and self.rule.check is not None:
-                end = begin + self.rule.check(view.norm[begin:end])
+                end = self.pattern.longest_at(view, begin)
             if end > begin:
                 return begin, end
             start = begin + 1
-        return None
+            self._open(start)
+
+    def _open(self, start: int) -> None:
+        size, longest = len(self._view.norm), self.pattern.longest
+        self._stop = min(size, start + max(_WINDOW, 4 * longest))
+        self._found = self.pattern.within(self._view, start, self._stop)
 
 
 def union(patterns: Sequence[str]) -> list[Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Any
 
-from .patterns import Beginnings, Pattern, union
-from .rules import Match, Rule, Terms
+from .patterns import Beginnings, Pattern, Search, union
+from .rules import AnyRule, Match, Rule, Spans, Terms
 from .terms import TermIndex
 from .view import Reading, View
 
@@ -20,8 +21,9 @@ Replace = Callable[[Match, str], str]
 class RuleSet:
     r"""What several detectors look for, as one plan.
 
-    Where matches overlap, the leftmost stands, and of those that begin together the longest. The price does not depend
-    on the number of terms: they are found in one pass, and patterns run where one of their keywords occurs.
+    Where matches overlap, the leftmost stands, of those that begin together the longest, and of equals the one whose
+    rule was given first. The price does not depend on the number of terms: they are found in one pass, and patterns run
+    where one of their keywords occurs. `Spans` are found line by line; so with them a stream holds back whole lines.
     Raises ValueError, with the rule's id, for a pattern that cannot be used.
 
     >>> rules = RuleSet([Terms("bad_words", ("secret plan",)), Rule("pii.ssn", r"\b\d{3}-\d{2}-\d{4}\b")])
@@ -34,12 +36,19 @@ class RuleSet:
     (['the ', '', '[REDACTED] is'], '')
     """
 
-    def __init__(self, rules: Iterable[Rule | Terms], *, normalize: bool = True, confusables: bool = False) -> None:
+    def __init__(self, rules: Iterable[AnyRule], *, normalize: bool = True, confusables: bool = False) -> None:
         self.rules = tuple(rules)
         self.reading = Reading(normalize, confusables)
-        lists = [rule for rule in self.rules if isinstance(rule, Terms)]
-        self._terms = TermIndex(lists, confusables) if any(rule.terms for rule in lists) else None
-        self._patterns = patterns = [_pattern(rule) for rule in self.rules if isinstance(rule, Rule)]
+        ordered = list(enumerate(self.rules))
+        lists = [(order, rule) for order, rule in ordered if isinstance(rule, Terms) and rule.terms]
+        self._terms = TermIndex(lists, confusables) if lists else None
+        self._patterns = patterns = [_pattern(rule, order) for order, rule in ordered if isinstance(rule, Rule)]
+        engines: dict[Any, _Engine] = {}
+        for order, rule in ordered:
+            if isinstance(rule, Spans):
+                engines.setdefault(rule.find, _Engine(rule.find)).add(rule, order)
+        self._engines = list(engines.values())
+        self.by_line = bool(engines)  # whether whole lines decide, because an engine has to see them
         self._beginnings = Beginnings(patterns) if patterns else None
         self._free = [index for index, one in enumerate(patterns) if not one.rule.keywords]
         self._any_free = union([patterns[index].whole for index in self._free]) if self._free else []
@@ -55,7 +64,7 @@ class RuleSet:
             self._keyword_automaton = AhoCorasick(list(by_keyword))
 
     def __bool__(self) -> bool:
-        return self._terms is not None or self._beginnings is not None
+        return self._terms is not None or self._beginnings is not None or self.by_line
 
     def scan(self, text: str) -> list[Match]:
         """Every match in a whole text, in order; none overlap."""
@@ -86,32 +95,45 @@ class RuleSet:
             held = self._terms.hold(view, start)
         if self._beginnings is not None:
             held = min(held, self._beginnings.hold(view, start))
-        return held
+        return min(held, view.norm.rfind("\n") + 1) if self._engines else held
 
-    def matches(self, view: View, start: int, stop: int) -> Iterator[tuple[int, int, Rule | Terms]]:
+    def matches(self, view: View, start: int, stop: int) -> Iterator[tuple[int, int, AnyRule]]:
         """The matches that begin from `start` on and before `stop`, in positions of the view."""
-        terms = self._terms.find(view, start) if self._terms is not None else []
-        terms.reverse()  # the next one last
-        rule: Rule | Terms | None
-        patterns = [(one, span) for one in self._active(view, start) if (span := one.find(view, start)) is not None]
-        while terms or patterns:
-            begin, end, rule = terms[-1] if terms else (len(view) + 1, 0, None)
-            for one, (at, to) in patterns:
-                if at < begin or (at == begin and to > end):
-                    begin, end, rule = at, to, one.rule
-            if rule is None or begin >= stop:
-                return
-            yield begin, end, rule
-            end = view.after(view.end(end))  # behind the whole of a character that stands for several
-            while terms and terms[-1][0] < end:
-                terms.pop()
-            patterns = [
-                (one, following)
-                for one, span in patterns
-                if (following := span if span[0] >= end else one.find(view, end)) is not None
-            ]
+        unknown = -len(view) - 1  # stands before all that begins there: a pattern has to be searched from there on
+        # where it begins, its end (negative: the longest first), the rule's place, and the search if it goes on
+        found: list[tuple[int, int, int, Search | None]] = []
+        if self._terms is not None:
+            found = [(begin, -end, order, None) for begin, end, order in self._terms.find(view, start)]
+        for engine in self._engines:
+            found += [(begin, -end, order, None) for begin, end, order in engine.find(view.norm, start, stop)]
+        if self._patterns:
+            found += [(start, unknown, one.order, Search(one, view)) for one in self._active(view, start)]
+        heapify(found)
+        while found and found[0][0] < stop:
+            begin, back, order, one = found[0]
+            if one is not None and back == unknown:
+                span = one.find(begin)
+                if span is None:
+                    heappop(found)
+                else:
+                    heapreplace(found, (span[0], -span[1], order, one))
+                continue
+            end = -back if one is None else one.pattern.checked(view, begin, -back)
+            if end != -back:
+                heapreplace(found, (begin + 1, unknown, order, one))
+                if end > begin:
+                    heappush(found, (begin, -end, order, None))
+                continue
+            yield begin, end, self.rules[order]
+            start = view.after(view.end(end))  # behind the whole of a character that stands for several
+            while found and found[0][0] < start:
+                _, _, order, one = found[0]
+                if one is None:
+                    heappop(found)
+                else:
+                    heapreplace(found, (start, unknown, order, one))
 
-    def _active(self, view: View, start: int) -> list[Pattern]:
+    def _active(self, view: View, start: int) -> Iterator[Pattern]:
         """The patterns that may match: where their keywords are, or, for those without, where any of them does."""
         active: set[int] = set()
         place = view.byte(start)
@@ -120,11 +142,43 @@ class RuleSet:
         if self._keyword_automaton is not None:
             for hit in self._keyword_automaton.find_matches_as_indexes(view.folded, overlapping=True):
                 active.update(self._by_keyword[hit[0]])
-        return [self._patterns[index] for index in sorted(active)]  # of equals, the rule that was given first stands
+        return map(self._patterns.__getitem__, active)
 
 
-def _pattern(rule: Rule) -> Pattern:
+class _Engine:
+    """What finds spans in lines, and the rules that take its types."""
+
+    def __init__(self, find: Callable[[str], Iterable[tuple[int, int, str]]]) -> None:
+        self._find = find
+        self._rules: dict[str, tuple[int, str]] = {}
+
+    def add(self, rule: Spans, order: int) -> None:
+        """Take one more type; the rule that was given first has it."""
+        self._rules.setdefault(rule.type.lower(), (order, rule.id))
+
+    def find(self, text: str, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """The spans that begin from `start` on, in lines that begin before `stop`: where, their end, the rule's place.
+
+        Raises ValueError for one that is none, or not within its line.
+        """
+        at = text.rfind("\n", 0, start) + 1
+        while at < stop:
+            end = text.find("\n", at)
+            line = text[at : end if end >= 0 else len(text)]
+            for span in self._find(line) if line else ():
+                match span:
+                    case (int(first), int(last), str(kind)) if 0 <= first < last <= len(line):
+                        taken = self._rules.get(kind.lower())
+                    case _:
+                        names = ", ".join(name for _, name in self._rules.values())
+                        raise ValueError(f"the engine of {names} gave what is no span of its line (start, end, type)")
+                if taken is not None and at + first >= start:
+                    yield at + first, at + last, taken[0]
+            at += len(line) + 1
+
+
+def _pattern(rule: Rule, order: int) -> Pattern:
     try:
-        return Pattern(rule)
+        return Pattern(rule, order)
     except ValueError as error:
         raise ValueError(f"{rule.id}: {error}") from None

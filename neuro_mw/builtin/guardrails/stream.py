@@ -17,19 +17,20 @@ class RuleStream:
     ``matches`` are those found so far; ``held`` is what may yet become one.
     """
 
-    __slots__ = ("_at", "_base", "_buffer", "_replace", "_rules", "matches")
+    __slots__ = ("_at", "_base", "_buffer", "_line", "_replace", "_rules", "matches")
 
     def __init__(self, rules: RuleSet, replace: Replace | str = "[REDACTED]") -> None:
         self._rules, self._replace = rules, replace
         self._buffer = ""  # what is held, behind the character before it: edges of words depend on that
         self._at = 0  # where in the buffer that begins
+        self._line: list[str] = []  # what came since, where whole lines are waited for
         self._base = 0  # where in the text the buffer begins
         self.matches: list[Match] = []
 
     @property
     def held(self) -> str:
         """The text that has not left yet."""
-        return self._buffer[self._at :]
+        return self._buffer[self._at :] + "".join(self._line)
 
     def feed(self, text: str) -> str:
         """What leaves now that `text` has come."""
@@ -41,8 +42,14 @@ class RuleStream:
 
     def pieces(self, text: str, *, final: bool = False) -> list[tuple[str, Match | None]]:
         """What leaves: pieces of the text as they are, and replacements with the match they stand for."""
-        buffer = self._buffer = self._buffer + text
         rules, raw = self._rules, self._at
+        if rules.by_line:
+            self._line.append(text)
+            if not final and "\n" not in text:
+                return []
+            text = "".join(self._line)
+            self._line.clear()
+        buffer = self._buffer = self._buffer + text
         view = View(buffer, rules.reading)
         at = view.after(raw)
         stop = len(view) if final else rules.hold(view, at)
@@ -63,8 +70,13 @@ class RuleStream:
         return leaving
 
     def _keep(self, view: View, rest: int) -> None:
-        """Keep what begins at `rest`, and before it the last character that counts for edges."""
+        """Keep what begins at `rest`, and before it the last character that counts for edges, or a whole line."""
         if rest == self._at:
+            return
+        if self._rules.by_line:
+            kept = max(0, self._buffer.rfind("\n", 0, rest))  # normalized, it is the only character with a line's end
+            self._base += kept
+            self._buffer, self._at = self._buffer[kept:], rest - kept
             return
         before = view.after(rest) - 1
         edge = "" if before < 0 else self._buffer[view.raw(before)]

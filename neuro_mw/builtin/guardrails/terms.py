@@ -17,33 +17,32 @@ class TermIndex:
     Occurrences come from an Aho-Corasick automaton (ahocorasick_rs). Beginnings are looked up in the sorted list.
     """
 
-    def __init__(self, lists: Iterable[Terms], confusables: bool) -> None:
+    def __init__(self, lists: Iterable[tuple[int, Terms]], confusables: bool) -> None:
         from ahocorasick_rs import AhoCorasick
 
-        rules: dict[str, Terms] = {}
-        for rule in lists:
+        rules: dict[str, tuple[int, Terms]] = {}
+        for order, rule in lists:
             for term in rule.terms:
                 for form in _forms(term, confusables):
                     before = rules.get(form)  # one that holds in more places goes before
-                    if before is None or (before.match == "word" and rule.match == "substring"):
-                        rules[form] = rule
+                    if before is None or (before[1].match == "word" and rule.match == "substring"):
+                        rules[form] = order, rule
         self._terms = sorted(rules)
-        self._rules = [rules[term] for term in self._terms]
-        self._in_words = [rule.match == "substring" for rule in self._rules]
+        self._orders = [rules[term][0] for term in self._terms]
+        self._in_words = [rules[term][1].match == "substring" for term in self._terms]
         self._starts = frozenset(term[0] for term in self._terms)
         self._inside = any(self._in_words)
         self._longest = max(map(len, self._terms))
         self._automaton: Any = AhoCorasick(self._terms)
 
-    def find(self, view: View, start: int) -> list[tuple[int, int, Terms]]:
-        """Every occurrence that begins at or behind `start`: (start, end, rule), the longest of a place first."""
-        text, found = view.folded, []
-        for index, begin, end in self._automaton.find_matches_as_indexes(text, overlapping=True):
-            if begin >= start and (self._in_words[index] or _is_whole(text, begin, end)):
-                found.append((begin, end, self._rules[index]))
-        if len(found) > 1:
-            found.sort(key=_leftmost_longest)
-        return found
+    def find(self, view: View, start: int) -> list[tuple[int, int, int]]:
+        """Every occurrence that begins at or behind `start`: where, its end, and the place of its rule in the set."""
+        text, orders, in_words = view.folded, self._orders, self._in_words
+        return [
+            (begin, end, orders[index])
+            for index, begin, end in self._automaton.find_matches_as_indexes(text, overlapping=True)
+            if begin >= start and (in_words[index] or _is_whole(text, begin, end))
+        ]
 
     def hold(self, view: View, start: int) -> int:
         """The first place from `start` on where what follows is the beginning of a term; the end if there is none."""
@@ -65,10 +64,6 @@ class TermIndex:
         # it is one already: it stays open where the next character decides, or where a longer one begins like it
         longer = index + 1 < len(terms) and terms[index + 1].startswith(begun)
         return longer or not self._in_words[index]
-
-
-def _leftmost_longest(one: tuple[int, int, Terms]) -> tuple[int, int]:
-    return one[0], -one[1]
 
 
 def _edge(text: str, at: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,15 +28,15 @@ CHANNELS = ("output", "reasoning", "tool_arguments")
 
 def filters(actions: Any = None, **more: Any) -> dict[str, Filter]:
     return {
-        name: filter_of(name, RULES, {**REDACT, **(actions or {})}, text="[{type}]", **more) for name in CHANNELS
+        name: replace(filter_of(RULES, {**REDACT, **(actions or {})}, text="[{type}]", **more), channel=name)
+        for name in CHANNELS
     }
 
 
-def step_of(
-    plan: dict[str, Filter], counts: Counter[str] | None = None, invalid: Counter[str] | None = None
-) -> AnswerStep:
+def step_of(plan: dict[str, Filter], counts: Counter[str] | None = None, **more: Counter[str]) -> AnswerStep:
     found = Counter() if counts is None else counts
-    return AnswerStep(plan, dict.fromkeys(CHANNELS, found), Counter() if invalid is None else invalid)
+    apart = {"invalid_json": Counter[str](), "left_out": Counter[str](), **more}
+    return AnswerStep(plan, {**dict.fromkeys(CHANNELS, found), **apart})
 
 
 def run(parts: list[Part], plan: dict[str, Filter] | None = None) -> list[Part]:
@@ -106,7 +107,7 @@ def test_arguments_that_are_no_json_are_text(text: str, sizes: list[int]) -> Non
 
 def test_what_is_no_json_is_read_and_counted() -> None:
     invalid: Counter[str] = Counter()
-    step = step_of(filters(), invalid=invalid)
+    step = step_of(filters(), invalid_json=invalid)
     left = [*step.feed(ToolCallDelta(0, "c", "f", 'run the secret plan, "123-45-6789"')), *step.finish()]
     assert collected(left).tool_calls[0].arguments == 'run the [BAD_WORDS], "[SSN]"'
     assert invalid == {"tool_arguments": 1}
@@ -162,3 +163,56 @@ def test_invisible_characters_are_stripped() -> None:
     hidden, needed = "a\u200bb\u202e x\U000e0041y", "\u0645\u200c\u0646 \U0001f468\u200d\U0001f469"
     found = collected(run([TextDelta(hidden), TextDelta(f" {needed}")], plan))
     assert found.text == f"[BAD_WORDS] xy {needed}"
+
+
+# --- provider fields -------------------------------------------------------------------------------------------------
+
+
+def grown(text: str, sizes: list[int]) -> list[Part]:
+    """A refusal as drivers send it: the whole of what has come so far, each time."""
+    ends = [0]
+    while ends[-1] < len(text):
+        ends.append(ends[-1] + sizes[len(ends) % len(sizes)])
+    return [ProviderDelta({"refusal": text[:end], "audio": {"transcript": text[:end], "id": "ab"}}) for end in ends[1:]]
+
+
+@given(text=texts, sizes=lengths)
+def test_fields_that_grow_are_filtered_as_the_whole(text: str, sizes: list[int]) -> None:
+    plan, counts = filters(), Counter[str]()
+    step = step_of(plan, counts)
+    collector = Collector()
+    whole_counts = Counter[str]()
+    whole = plan["output"].whole(text, whole_counts)
+    for part in [*(one for part in grown(text, sizes) for one in step.feed(part)), *step.finish()]:
+        assert isinstance(part, ProviderDelta)
+        for shown in (part.fields.get("refusal", ""), part.fields.get("audio", {}).get("transcript", "")):
+            assert whole.startswith(shown), "nothing leaves that the whole would not hold"
+        collector.add(part)
+    if text:
+        fields = collector.response().provider_fields
+        assert fields == {"refusal": whole, "audio": {"transcript": whole, "id": "ab"}}
+        assert counts == whole_counts + whole_counts
+
+
+def test_fields_in_lists_are_filtered_and_tokens_left_out() -> None:
+    left_out = Counter[str]()
+    step = step_of(filters(), left_out=left_out)
+    tokens = {"content": [{"token": "secret"}, {"token": " plan"}]}
+    fields = {"annotations": [{"title": "a secret plan", "url": "secret plan"}], "logprobs": tokens, "n": 123456}
+    (part,) = step.feed(ProviderDelta(fields))
+    assert part == ProviderDelta({"annotations": [{"title": "a [BAD_WORDS]", "url": "secret plan"}], "n": 123456})
+    assert step.finish() == []
+    assert left_out == {"logprobs": 1}
+
+
+def test_tokens_stay_where_nothing_is_changed() -> None:
+    step = step_of(filters(dict.fromkeys(REDACT, "warn")))
+    part = ProviderDelta({"logprobs": {"content": [{"token": "secret"}]}})
+    assert step.feed(part) == [part]
+
+
+def test_fields_that_block() -> None:
+    step = step_of(filters({"bad_words": "block"}))
+    step.feed(ProviderDelta({"refusal": "the secret"}))
+    with pytest.raises(Blocked):
+        step.feed(ProviderDelta({"refusal": "the secret plan is"}))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from neuro_mw import ConfigError, MiddlewareFactory, Response, ToolCall, collect
-from neuro_mw.builtin.guardrails.guard import Guardrails
+from neuro_mw import MiddlewareFactory, Response, ToolCall, collect, hooks_of
+from neuro_mw.builtin import Guardrails
+from neuro_mw.builtin.guardrails import Rule
 from neuro_mw.testing import ScriptedModel
 
 WORDS = {"bad_words": ["secret plan"]}
@@ -107,17 +108,121 @@ def test_hashes_are_the_same_for_the_same(mode: str) -> None:
     assert first.startswith("<EMAIL:")
 
 
+# --- what else of a request is read ----------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("options", "key"),
+    ("message", "after"),
     [
-        ({"bad_words": [" "]}, "bad_words"),
-        ({"bad_wrods": ["x"]}, "bad_wrods"),
-        ({"action": "remove"}, "action"),
-        ({"action": {"pi": "warn"}}, "action"),
-        ({"action": {"pii": {"outputs": "warn"}}}, "action"),
-        ({"apply_to": ["outputs"]}, "apply_to"),
+        ({"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "secret plan"}}]},
+         [{"type": "document", "source": {"type": "text", "data": "[REDACTED]"}}]),
+        ({"role": "user", "content": [{"type": "file", "source": {"type": "base64", "data": "secret plan"}}]}, None),
+        ({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "secret plan", "content": "secret plan"}]},
+         [{"type": "tool_result", "tool_use_id": "secret plan", "content": "[REDACTED]"}]),
+        ({"role": "assistant", "content": [{"type": "tool_use", "id": "x", "input": {"a": ["secret plan"], "n": 1}}]},
+         [{"type": "tool_use", "id": "x", "input": {"a": ["[REDACTED]"], "n": 1}}]),
+        ({"role": "user", "content": [{"type": "some_new_kind", "words": {"deep": ["secret plan"]}}]},
+         [{"type": "some_new_kind", "words": {"deep": ["[REDACTED]"]}}]),
+        ({"role": "user", "content": ["secret plan"]}, ["[REDACTED]"]),
     ],
-)
-def test_options_that_are_wrong(options: dict[str, Any], key: str) -> None:
-    with pytest.raises(ConfigError, match=key):
-        Guardrails(**options)
+)  # fmt: skip
+def test_texts_under_any_key(mode: str, message: dict[str, Any], after: Any) -> None:
+    origin = ScriptedModel("ok")
+    call(wrapped(origin, **WORDS), mode, messages=[message])
+    assert origin.calls[0][1]["messages"][0]["content"] == (message["content"] if after is None else after)
+
+
+def test_legacy_function_calls_and_numbers(mode: str) -> None:
+    origin = ScriptedModel("ok")
+    card = 4111111111111111
+    messages = [
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": f'{{"card": {card}}}'}},
+        {"role": "user", "content": [{"type": "tool_use", "input": {"card": card, "n": 7}}]},
+    ]
+    call(wrapped(origin, pii=["credit_card"]), mode, messages=messages)
+    sent = origin.calls[0][1]["messages"]
+    assert json.loads(sent[0]["function_call"]["arguments"]) == {"card": "[REDACTED]"}
+    assert sent[1]["content"][0]["input"] == {"card": "[REDACTED]", "n": 7}
+
+
+def test_other_params_that_a_model_reads(mode: str) -> None:
+    origin = ScriptedModel("ok")
+    body = {"messages": [{"role": "user", "content": "secret plan"}], "user": "secret plan"}
+    params = {"system": "secret plan", "prediction": {"type": "content", "content": "secret plan"}, "extra_body": body}
+    call(wrapped(origin, **WORDS), mode, messages=[], **params)
+    sent = origin.calls[0][1]
+    assert sent["system"] == "secret plan", "the system's texts are left alone unless they are asked for"
+    assert sent["prediction"] == {"type": "content", "content": "[REDACTED]"}
+    assert sent["extra_body"] == {"messages": [{"role": "user", "content": "[REDACTED]"}], "user": "secret plan"}
+    assert body["messages"][0]["content"] == "secret plan"
+    call(wrapped(origin, **WORDS, apply_to=["system"]), mode, messages=[], **params)
+    assert origin.calls[1][1]["system"] == "[REDACTED]"
+
+
+def test_what_does_not_change_is_not_copied(mode: str) -> None:
+    origin = ScriptedModel("ok")
+    part = {"type": "text", "text": "a plan"}
+    call(wrapped(origin, **WORDS), mode, messages=[{"role": "user", "content": [part]}])
+    assert origin.calls[0][1]["messages"][0]["content"][0] is part
+
+
+def test_arguments_that_are_no_json_are_text_and_said(mode: str) -> None:
+    guard = Guardrails(**WORDS)
+    factory = MiddlewareFactory(preset=None, middleware=[guard], plugins=False)
+    origin = ScriptedModel(Response(tool_calls=[ToolCall("c", "f", "{'x': secret plan")]), cuts=(2,))
+    found = call(factory.apply_middleware(origin), mode, messages=[])
+    assert found.tool_calls[0].arguments == "{'x': [REDACTED]"
+    assert found.metadata["guardrails"]["invalid_json"] == {"tool_arguments": 1}
+    counts = factory.registry.get_aggregated_stats()["guardrails"].counts
+    assert counts == {"bad_words": 1, "invalid_json.tool_arguments": 1}
+
+
+# --- what is said of it ----------------------------------------------------------------------------------------------
+
+
+def test_stats_and_log_count_by_rule_and_hold_no_text(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    guard = Guardrails(pii=["email"], bad_words=["plan"], action={"pii": "warn"})
+    factory = MiddlewareFactory(preset=None, middleware=[guard], plugins=False)
+    model = factory.apply_middleware(ScriptedModel("a@b.co or c@d.co", cuts=(1,)))
+    with caplog.at_level("INFO", logger="neuro_mw"):
+        found = call(model, mode, messages=[{"role": "user", "content": "the plan of e@f.co"}])
+    assert found.text == "a@b.co or c@d.co"
+    assert factory.registry.get_aggregated_stats()["guardrails"].counts == {"pii.email": 3, "bad_words": 1}
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "pii.email in input (1), pii.email in output (2) for openai/gpt-4o, request openai-" in record.getMessage()
+    assert "b.co" not in record.getMessage()
+
+
+def test_nothing_found_is_nothing_said(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    found = call(wrapped(ScriptedModel("fine"), pii=True, action="warn"), mode, messages=[])
+    assert "guardrails" not in found.metadata
+    assert not caplog.records
+
+
+def test_a_detector_that_crashes_fails_closed(mode: str) -> None:
+    def crash(text: str) -> int:
+        raise ZeroDivisionError
+
+    rule = Rule("mine", "secret", check=crash)
+    model = wrapped(ScriptedModel("a secret", cuts=(3,)), detectors={"mine": lambda options: [rule]})
+    with pytest.raises(ZeroDivisionError) as caught:
+        call(model, mode, messages=[])
+    assert "secret" not in str(getattr(caught.value, "partial", None) and caught.value.partial.text)  # type: ignore[attr-defined]
+
+
+def test_concurrent_calls_do_not_mix() -> None:
+    async def main() -> list[Response]:
+        model = wrapped(ScriptedModel("a secret plan", cuts=(2,), delay_s=0.0005), **WORDS)
+        return await asyncio.gather(*(collect(model.stream("x")) for _ in range(50)))
+
+    found = asyncio.run(main())
+    assert {one.text for one in found} == {"a [REDACTED]"}
+    assert all(one.metadata["guardrails"] == {"output": {"bad_words": 1}} for one in found)
+
+
+def test_hooks_without_work_are_none() -> None:
+    assert hooks_of(Guardrails(**WORDS, apply_to=["output"])).transform_params is None
+    assert hooks_of(Guardrails(**WORDS, apply_to=["input"])).transform_parts is None
+    assert hooks_of(Guardrails(**WORDS)).wrap_generate is None
+    assert hooks_of(Guardrails()).transform_params is None

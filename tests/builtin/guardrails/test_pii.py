@@ -190,6 +190,10 @@ def test_ibans_by_their_check_digits(country, data):
     wrong = f"{country}{(int(iban[2:4]) + 1) % 100:02d}{bban}"
     assert payment.check_iban(wrong) == 0
     assert payment.check_iban(iban + "1") == payment.check_iban(iban[:-1]) == 0
+    at = data.draw(st.integers(1, len(grouped) - 1))
+    if grouped[at] != " " != grouped[at - 1]:  # a space more, or one moved, and the groups are no fours
+        assert payment.check_iban(f"{grouped[:at]} {grouped[at:]}") == 0
+        assert payment.check_iban(f"{grouped[:at]} {grouped[at:].replace(' ', '', 1)}") == 0
 
 
 @given(st.integers(0, 999), st.integers(0, 99), st.integers(0, 9999), st.sampled_from("- "))
@@ -218,6 +222,11 @@ def test_north_american_numbers(text):
     if text == bare or re.fullmatch(r"\d{3}([ .-])\d{3}\1\d{4}", text):
         assert values("phone", text) == [text], separators
         assert values("phone", f"+1{bare}") == [f"+1{bare}"]
+
+
+def test_the_order_of_types_makes_no_difference():
+    assert pii.rules(reversed(pii.TYPES)) == pii.rules()
+    assert [rule.id for rule in pii.rules(["phone", "ip"])] == ["pii.ip", "pii.ip.v6", "pii.phone"]
 
 
 CHECKS = {rule.id: rule.check for rule in pii.rules() if rule.check}

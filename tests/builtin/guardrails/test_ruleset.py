@@ -25,8 +25,17 @@ patterns = st.lists(st.tuples(atoms, counts), min_size=1, max_size=4).map(
 )
 
 
-def usable(pattern: str, longest: int = 6) -> Rule | None:
-    rule = Rule("test.rule", pattern, max_chars=longest)
+CHECKS: list[Callable[[str], int] | None] = [
+    None,
+    None,
+    lambda text: len(text) // 2 * 2,
+    lambda text: len(text.rstrip("b1")),
+    lambda text: 0 if text[0] == "a" else len(text),
+]
+
+
+def usable(pattern: str, check: Callable[[str], int] | None = None) -> Rule | None:
+    rule = Rule("test.rule", pattern, check=check, max_chars=6)
     try:
         RuleSet([rule])
     except ValueError:
@@ -41,7 +50,7 @@ rules = st.lists(
             st.lists(words, min_size=1, max_size=4),
             st.sampled_from(["word", "substring"]),
         ),
-        patterns.map(usable).filter(bool),
+        st.builds(usable, patterns, st.sampled_from(CHECKS)).filter(bool),
     ),
     min_size=1,
     max_size=3,
@@ -91,8 +100,9 @@ def test_whole_is_what_a_naive_matcher_finds(some: list[Rule | Terms], text: str
         pattern = re.compile(rule.pattern)
         ends = [end for end in ends if end - start <= rule.max_chars]
         # the edges at the end see what follows: the pattern is matched in front of exactly that
-        return max((end for end in ends if re.compile(f"(?:{rule.pattern})(?<=^.{{{end}}})", re.S).match(text, start)),
-                   default=start) if pattern else start  # fmt: skip
+        end = max((end for end in ends if re.compile(f"(?:{rule.pattern})(?<=^.{{{end}}})", re.S).match(text, start)),
+                  default=start) if pattern else start  # fmt: skip
+        return start + rule.check(text[start:end]) if rule.check and end > start else end
 
     def is_term(rule: Terms, start: int, end: int) -> bool:
         if text[start:end] not in rule.terms:
@@ -213,7 +223,7 @@ def test_a_check_decides_and_shortens() -> None:
         return len(text) // 2 * 2 if int(text[0]) % 2 == 0 else 0
 
     plan = RuleSet([Rule("r", r"\d{1,5}", check=even)])
-    for text, expected in (("12345", f"1{MARK}"), ("2345 35", f"{MARK} 35"), ("35", "35")):
+    for text, expected in (("12345", f"1{MARK}"), ("2345 35", f"{MARK} 35"), ("35", "35"), ("24681", f"{MARK}1")):
         assert plan.redact(text) == expected
         assert streamed(plan, list(text)) == expected
 
@@ -248,6 +258,16 @@ def test_unbounded_patterns_are_bounded() -> None:
         assert streamed(plan, list(text)) == plan.redact(text)
     assert plan.redact("<123456789>") == "<123456789>"
     assert plan.redact("<12345678>") == MARK
+
+
+@pytest.mark.parametrize("pattern", ["a{1,6}", "ab|a{1,6}", "a{1,5}b?"])
+def test_long_texts_are_searched_in_windows_as_if_there_were_none(pattern: str) -> None:
+    plan = RuleSet([Rule("r", pattern)])
+    for size in range(4084, 4102):
+        for text in ("-" * size + "a" * 13 + "b" + "-" * 50, "a" * size + "-" * 50, "-a" * size, "a" * 9 + "b" * size):
+            expected = [found.span() for found in re.finditer(pattern, text)]
+            assert [(one.start, one.end) for one in plan.scan(text)] == expected
+            assert plan.redact("é" + text) == "é" + plan.redact(text)
 
 
 def test_patterns_with_names_flags_and_classes() -> None:

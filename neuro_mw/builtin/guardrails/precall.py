@@ -1,0 +1,162 @@
+"""The judgement of each new user turn by a model, before the request goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, OrderedDict
+from threading import Lock
+from typing import Any
+
+from neuro_mw import Blocked, MiddlewareContext
+from neuro_mw.request_texts import texts_of
+
+from .filters import filter_of
+from .judge import Judge
+from .judge_settings import SANITIZED, JudgeAction, PrecallEvaluation, sanitizing_rule
+from .messages import RequestFilter
+from .verdict import Verdict
+
+BLOCKED = "Request contains inappropriate content and has been blocked."
+_STRENGTH: tuple[JudgeAction, ...] = ("log", "warn", "sanitize", "block")
+_NOT_OF_USERS = ("system", "developer", "assistant", "tool", "function")
+
+
+class VerdictCache:
+    """The verdicts on the texts that were judged last, by keys that tell nothing of the texts. Safe under threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._lock = size, Lock()
+        self._secret = os.urandom(32)
+        self._verdicts: OrderedDict[bytes, Verdict] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._verdicts)
+
+    def key(self, *texts: str) -> bytes:
+        """The key for texts: a hash that cannot be tried out by who does not know this cache's secret."""
+        digest = hashlib.blake2b(key=self._secret, digest_size=32)
+        for data in (text.encode("utf-8", "surrogatepass") for text in texts):
+            digest.update(len(data).to_bytes(8) + data)
+        return digest.digest()
+
+    def get(self, key: bytes) -> Verdict | None:
+        """The verdict, if it is remembered."""
+        with self._lock:
+            if key in self._verdicts:
+                self._verdicts.move_to_end(key)
+            return self._verdicts.get(key)
+
+    def put(self, key: bytes, verdict: Verdict) -> None:
+        """Remember a verdict; the one that was not asked for the longest is forgotten."""
+        with self._lock:
+            self._verdicts[key] = verdict
+            self._verdicts.move_to_end(key)
+            while len(self._verdicts) > self._size:
+                self._verdicts.popitem(last=False)
+
+
+class Precall:
+    """Judges the newest user turn, once for each text, and does what the settings say: block, sanitize, warn or log.
+
+    The turn is the user messages that follow one another last; while tools are called for it, it stays the newest, and
+    what was said of it is remembered. What is judged is its text: where it has none, as with images, nothing is asked.
+    """
+
+    def __init__(self, settings: PrecallEvaluation, replacement_text: str) -> None:
+        self._settings = settings
+        self._judge = Judge(settings.asked, settings.prompt, settings.timeout_s)
+        self._cache = VerdictCache(settings.cache_size)
+        rules = [sanitizing_rule(pattern) for pattern in settings.sanitization_patterns]
+        self._sanitizing = filter_of(rules, {SANITIZED: "redact"}, text=replacement_text)
+
+    async def judged(self, messages: list[Any], context: MiddlewareContext, counts: Counter[str]) -> list[Any]:
+        """The messages to go on with. Raises Blocked; counts what was found."""
+        turn = newest_turn(messages)
+        text = _text([messages[at] for at in turn])
+        if not text.strip():
+            return messages
+        found = await self._verdict(text, context)
+        detail: dict[str, Any] = {"detector": "precall_evaluation", "channel": "input"}
+        if isinstance(found, Verdict):
+            held = self._categories(found)
+            counts.update(f"precall_evaluation.{category}" for category in held)
+            detail |= {
+                "overall": found.overall,
+                "safety_score": found.safety_score,
+                "appropriateness_score": found.appropriateness_score,
+            }
+        else:
+            held = {"evaluation_failed": self._settings.on_failure}
+            counts["precall_evaluation.failed"] += 1
+            detail["error"] = found
+        if not held:
+            return messages
+        category = max(held, key=lambda one: _STRENGTH.index(held[one]))  # of equals, the graver one: it comes first
+        what = f"precall evaluation: {category}"
+        if held[category] == "block":
+            raise Blocked(what, category=category, message=BLOCKED, detail=detail)
+        if held[category] == "sanitize":
+            sanitized = self._sanitized(messages, turn, counts)
+            if sanitized is not messages:
+                return sanitized
+            what += ", and nothing in it to sanitize"
+        self._judge.report(held[category], what if isinstance(found, Verdict) else f"{what} ({found})", context)
+        return messages
+
+    async def _verdict(self, text: str, context: MiddlewareContext) -> Verdict | str:
+        settings = self._settings
+        # a model without its provider belongs to the provider that the call goes to
+        key = self._cache.key(context.provider, settings.asked or context.model, settings.prompt, text)
+        known = self._cache.get(key)
+        if known is not None:
+            return known
+        found = await self._judge.judge(text, context)
+        if isinstance(found, Verdict):
+            self._cache.put(key, found)
+        return found
+
+    def _categories(self, verdict: Verdict) -> dict[str, JudgeAction]:
+        """What holds of a turn, the gravest first, with its action."""
+        limits, actions = self._settings.thresholds, self._settings.actions
+        held: dict[str, JudgeAction] = {}
+        if verdict.overall == "unsafe" or _below(verdict.safety_score, limits.safety_score):
+            held["unsafe"] = actions.on_unsafe
+        if verdict.overall == "inappropriate" or _below(verdict.appropriateness_score, limits.appropriateness_score):
+            held["inappropriate"] = actions.on_inappropriate
+        if verdict.overall == "suspicious":
+            held["suspicious"] = actions.on_suspicious
+        return held
+
+    def _sanitized(self, messages: list[Any], turn: list[int], counts: Counter[str]) -> list[Any]:
+        before = [messages[at] for at in turn]
+        filters = dict.fromkeys(("input", "tool_results"), self._sanitizing)  # some users' messages hold both
+        after = RequestFilter(filters, {self._sanitizing.channel: counts, "invalid_json": Counter()}).messages(before)
+        changed = {at: new for at, old, new in zip(turn, before, after, strict=True) if new is not old}
+        return [changed.get(at, one) for at, one in enumerate(messages)] if changed else messages
+
+
+def newest_turn(messages: list[Any]) -> list[int]:
+    """Where the last user messages stand that nothing but instructions comes between.
+
+    >>> newest_turn([{"role": "user"}, {"role": "assistant"}, {"role": "user"}, {"role": "user"}, {"role": "tool"}])
+    [2, 3]
+    """
+    turn: list[int] = []
+    for at in range(len(messages) - 1, -1, -1):
+        role = messages[at].get("role") if isinstance(messages[at], dict) else "system"
+        if role not in _NOT_OF_USERS:
+            turn.append(at)
+        elif turn and role not in ("system", "developer"):
+            break
+    return turn[::-1]
+
+
+def _text(turn: list[dict[str, Any]]) -> str:
+    """All that a provider may read in a turn, but for who says it."""
+    said = [{key: value for key, value in message.items() if key != "role"} for message in turn]
+    return "\n".join(texts_of({"messages": said}).texts)
+
+
+def _below(score: float | None, limit: float) -> bool:
+    return score is not None and score < limit
