@@ -10,7 +10,7 @@ from statistics import mean
 from time import thread_time_ns as clock
 from typing import Any, NamedTuple
 
-from neuro_mw import MiddlewareContext, TextDelta
+from neuro_mw import MiddlewareContext, MiddlewareFactory, TextDelta
 from neuro_mw.builtin.guardrails import Rule, RuleSet, Terms, injection, pii, secrets
 from neuro_mw.builtin.guardrails.guard import Guardrails
 
@@ -21,21 +21,6 @@ from .measure import QUICK, Pace, Row, Slice, calling, measure, row
 COUNTS = (10, 1_000, 10_000, 100_000)
 SIZE, CHUNK = 4096, 4
 MEGABYTE = 1_000_000
-
-# What the preset `all` sets: a number that was sent to a tool stays one that the tool can use.
-_REDACTED_IN_TEXT = ("pii.credit_card", "pii.iban", "pii.ssn")
-ALL: dict[str, Any] = {
-    "pii": True,
-    "secrets": True,
-    "injection": True,
-    "invisible": True,
-    "action": {
-        **{name: {"input": "redact", "output": "redact", "tool_arguments": "warn"} for name in _REDACTED_IN_TEXT},
-        "pii": "warn",
-        "secrets": "redact",
-        "injection": "warn",
-    },
-}
 
 # Patterns that take backtracking engines exponential or cubic time, each with texts that it nearly matches (OWASP and
 # CWE-1333 have most of them). Of several texts, the dearest is reported.
@@ -74,7 +59,7 @@ def rows(pace: Pace, data: Path | None = None) -> list[Row]:
 
 async def _speed(pace: Pace) -> list[Row]:
     sets = {name: RuleSet(rules) for name, rules in _rules().items()}
-    guardrails = Guardrails(ALL)
+    guardrails = Guardrails(MiddlewareFactory(plugins=False).presets["all"].middleware["guardrails"]["config"])
     return [
         *await _table(_whole(sets), pace),
         *await _table(_chunks(sets, guardrails), pace, SIZE // CHUNK),

@@ -28,19 +28,27 @@ print(json.dumps([cpu / 1e6, (resident() - memory) / 2**20]))
 """
 
 _BASE = "asyncio, pydantic"
-_FACTORY = "neuro_mw + MiddlewareFactory()"
+_FACTORY = 'neuro_mw + MiddlewareFactory(preset="all")'
+_STARTED = "neuro_mw + MiddlewareFactory(preset=\"all\"), started"
+_START = """
+async def main():
+    async with neuro_mw.MiddlewareFactory(preset="all"):
+        pass
+asyncio.run(main())
+"""
 _CODES = {
     _BASE: "import asyncio, pydantic",
     "asyncio, pydantic and its BaseModel": "import asyncio, pydantic; pydantic.BaseModel",  # pydantic loads lazily
     "neuro_mw": "import neuro_mw",
     "neuro_mw, every public name": "from neuro_mw import *",
-    _FACTORY: "import neuro_mw; neuro_mw.MiddlewareFactory()",
-    "neuro_mw + MiddlewareFactory(plugins=False)": "import neuro_mw; neuro_mw.MiddlewareFactory(plugins=False)",
+    "neuro_mw + MiddlewareFactory()": "import neuro_mw; neuro_mw.MiddlewareFactory()",
+    _FACTORY: 'import neuro_mw; neuro_mw.MiddlewareFactory(preset="all")',
+    _STARTED: f"import asyncio, neuro_mw\n{_START}",
 }
 
 
 def rows(pace: Pace) -> list[Row]:
-    """Every round starts one process for each line. The preset "all" does not exist yet: the default one is built."""
+    """Every round starts one process for each line; "started" has compiled the rules of the guardrails, too."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in _CODES}
     with TemporaryDirectory() as cache:
         for code in _CODES.values():

@@ -59,12 +59,14 @@ class VerdictCache:
 class Precall:
     """Judges the newest user turn, once for each text, and does what the settings say: block, sanitize, warn or log.
 
-    The turn is the user messages that follow one another last; while tools are called for it, it stays the newest, and
-    what was said of it is remembered. What is judged is its text: where it has none, as with images, nothing is asked.
+    A turn is user messages that follow one another; while tools are called for the newest one, it stays that, and what
+    was said of it is remembered. What is judged is its text: where it has none, as with images, nothing is asked.
+    Earlier turns are not judged, but what is remembered of them holds: they go out sanitized as before, and in place of
+    one that was blocked stands the replacement text.
     """
 
     def __init__(self, settings: PrecallEvaluation, replacement_text: str) -> None:
-        self._settings = settings
+        self._settings, self._replacement = settings, replacement_text
         self._judge = Judge(settings.asked, settings.prompt, settings.timeout_s)
         self._cache = VerdictCache(settings.cache_size)
         rules = [sanitizing_rule(pattern) for pattern in settings.sanitization_patterns]
@@ -72,7 +74,8 @@ class Precall:
 
     async def judged(self, messages: list[Any], context: MiddlewareContext, counts: Counter[str]) -> list[Any]:
         """The messages to go on with. Raises Blocked; counts what was found."""
-        turn = newest_turn(messages)
+        *earlier, turn = turns_of(messages) or [[]]
+        messages = self._as_before(messages, earlier, context)
         text = _text([messages[at] for at in turn])
         if not text.strip():
             return messages
@@ -104,10 +107,25 @@ class Precall:
         self._judge.report(held[category], what if isinstance(found, Verdict) else f"{what} ({found})", context)
         return messages
 
-    async def _verdict(self, text: str, context: MiddlewareContext) -> Verdict | str:
-        settings = self._settings
+    def _as_before(self, messages: list[Any], turns: list[list[int]], context: MiddlewareContext) -> list[Any]:
+        """The messages, with the earlier turns as they went out when they were judged."""
+        for turn in turns:
+            known = self._cache.get(self._key(_text([messages[at] for at in turn]), context))
+            actions = self._categories(known).values() if known is not None else ()
+            if "block" in actions:
+                said = {at: {"role": messages[at].get("role"), "content": self._replacement} for at in turn}
+                messages = [said.get(at, one) for at, one in enumerate(messages)]
+            elif "sanitize" in actions:
+                messages = self._sanitized(messages, turn, Counter())
+        return messages
+
+    def _key(self, text: str, context: MiddlewareContext) -> bytes:
         # a model without its provider belongs to the provider that the call goes to
-        key = self._cache.key(context.provider, settings.asked or context.model, settings.prompt, text)
+        judge = self._settings.asked or context.model
+        return self._cache.key(context.provider, judge, self._settings.prompt, text)
+
+    async def _verdict(self, text: str, context: MiddlewareContext) -> Verdict | str:
+        key = self._key(text, context)
         known = self._cache.get(key)
         if known is not None:
             return known
@@ -136,20 +154,24 @@ class Precall:
         return [changed.get(at, one) for at, one in enumerate(messages)] if changed else messages
 
 
-def newest_turn(messages: list[Any]) -> list[int]:
-    """Where the last user messages stand that nothing but instructions comes between.
+def turns_of(messages: list[Any]) -> list[list[int]]:
+    """Where the turns of the user stand: messages that nothing but instructions comes between.
 
-    >>> newest_turn([{"role": "user"}, {"role": "assistant"}, {"role": "user"}, {"role": "user"}, {"role": "tool"}])
-    [2, 3]
+    >>> turns_of([{"role": "user"}, {"role": "assistant"}, {"role": "user"}, {"role": "user"}, {"role": "tool"}])
+    [[0], [2, 3]]
     """
-    turn: list[int] = []
-    for at in range(len(messages) - 1, -1, -1):
-        role = messages[at].get("role") if isinstance(messages[at], dict) else "system"
+    turns: list[list[int]] = []
+    follows = False
+    for at, message in enumerate(messages):
+        role = message.get("role") if isinstance(message, dict) else "system"
         if role not in _NOT_OF_USERS:
-            turn.append(at)
-        elif turn and role not in ("system", "developer"):
-            break
-    return turn[::-1]
+            if not follows:
+                turns.append([])
+            turns[-1].append(at)
+            follows = True
+        elif role not in ("system", "developer"):
+            follows = False
+    return turns
 
 
 def _text(turn: list[dict[str, Any]]) -> str:

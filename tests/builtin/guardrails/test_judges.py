@@ -231,3 +231,31 @@ def test_a_caller_who_leaves_while_the_judge_thinks() -> None:
         return origin
 
     assert asyncio.run(main()).calls == []
+
+
+def test_earlier_turns_go_out_as_they_did_when_they_were_new(mode: str) -> None:
+    origin = Judged(verdict='{"overall": "inappropriate", "safety_score": 10}')
+    judge = {"actions": {"on_inappropriate": "sanitize"}, "sanitization_patterns": [r"\bdarn\w*"]}
+    model = factory_of(precall_evaluation=judge).apply_middleware(origin)
+    messages: list[Any] = [{"role": "user", "content": "the darned thing"}]
+    call(model, mode, None, messages=messages)
+    origin.verdict = SAFE
+    messages += [{"role": "assistant", "content": "what?"}, {"role": "user", "content": "that one"}]
+    call(model, mode, None, messages=messages)
+    first, second = (sent["messages"] for _, sent in origin.calls)
+    assert second == [*first, *messages[1:]]
+    assert len(origin.judged) == 2
+
+
+def test_a_blocked_turn_does_not_reach_the_model_later(mode: str) -> None:
+    origin = Judged(verdict=UNSAFE)
+    model = factory_of(precall_evaluation={}).apply_middleware(origin)
+    image = {"type": "image_url", "image_url": {"url": "data:x"}}
+    messages: list[Any] = [{"role": "user", "content": [{"type": "text", "text": "something bad"}, image]}]
+    refused = call(model, mode, None, messages=messages)
+    origin.verdict = SAFE
+    messages += [refused.to_message(), {"role": "user", "content": "sorry"}]
+    call(model, mode, None, messages=messages)
+    ((_, sent),) = origin.calls
+    assert sent["messages"][0] == {"role": "user", "content": "[REDACTED]"}
+    assert "something bad" not in json.dumps(sent)
