@@ -67,7 +67,9 @@ class AnswerStep:
         return list(self._leaving())
 
     def abort(self) -> None:
-        """Drop what was held."""
+        """Drop what was held; what has left is counted."""
+        for run in self._runs.values():
+            run.watch()
         self._runs, self._open = {}, {}
         self._queue.clear()
 

@@ -19,6 +19,7 @@ from .view import IGNORABLE
 _INVISIBLE = re.compile(f"[{''.join(map(re.escape, sorted(IGNORABLE)))}]")
 _JOINERS = "\u200c\u200d"
 INVISIBLE = "invisible"
+_WATCHED_AT_ONCE = 256  # characters: a scan has a price of its own
 
 
 class Leaving(NamedTuple):
@@ -76,7 +77,7 @@ def filter_of(
 class FilterRun:
     """One text under a filter, whole or in pieces."""
 
-    __slots__ = ("_before", "_blocking", "_changing", "_counts", "_filter", "_watching")
+    __slots__ = ("_before", "_blocking", "_changing", "_counts", "_filter", "_unwatched", "_watching")
 
     def __init__(self, plan: Filter, counts: Counter[str]) -> None:
         self._filter, self._counts = plan, counts
@@ -84,6 +85,7 @@ class FilterRun:
         self._changing = RuleStream(plan.changing, plan.replace) if plan.changing else None
         self._watching = RuleStream(plan.watching) if plan.watching else None
         self._before = ""
+        self._unwatched = ""  # it has left, or was held by others: nothing waits for the rules that only watch
 
     @property
     def held(self) -> str:
@@ -94,9 +96,9 @@ class FilterRun:
     def feed(self, text: str, *, final: bool = False) -> list[Leaving]:
         """What leaves now that `text` has come. Raises Blocked."""
         if self._watching is not None:
-            for _, match in self._watching.pieces(text, final=final):
-                if match is not None:
-                    self._counts[match.rule.id] += 1
+            self._unwatched += text
+            if final or len(self._unwatched) >= _WATCHED_AT_ONCE:
+                self.watch(final=final)
         if self._blocking is not None:
             cleared = []
             for piece, match in self._blocking.pieces(text, final=final):
@@ -120,6 +122,14 @@ class FilterRun:
     def finish(self) -> list[Leaving]:
         """What was held, now that nothing more comes."""
         return self.feed("", final=True)
+
+    def watch(self, *, final: bool = False) -> None:
+        """Count what the rules that only watch find in all that has come."""
+        if self._watching is not None:
+            text, self._unwatched = self._unwatched, ""
+            for _, match in self._watching.pieces(text, final=final):
+                if match is not None:
+                    self._counts[match.rule.id] += 1
 
     def _seen(self, text: str) -> Leaving:
         visible = self._visible(text)

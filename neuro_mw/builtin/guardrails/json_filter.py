@@ -56,6 +56,12 @@ class JSONRun:
         """What was held, now that nothing more comes."""
         return self.feed("", final=True)
 
+    def watch(self) -> None:
+        """Count what the rules that only watch find in all that has come."""
+        for run in (self._inner, self._plain):
+            if run is not None:
+                run.watch()
+
     def _take(self, token: Token) -> list[Leaving]:
         if token.kind == "string":
             if self._inner is None:

@@ -216,3 +216,23 @@ def test_fields_that_block() -> None:
     step.feed(ProviderDelta({"refusal": "the secret"}))
     with pytest.raises(Blocked):
         step.feed(ProviderDelta({"refusal": "the secret plan is"}))
+
+
+@given(text=texts, sizes=lengths)
+def test_what_only_watches_counts_as_in_the_whole_and_holds_nothing(text: str, sizes: list[int]) -> None:
+    plan, whole, counts = filters(dict.fromkeys(REDACT, "warn")), Counter[str](), Counter[str]()
+    plan["output"].whole(text * 20, whole)
+    step = step_of(plan, counts)
+    left = [one for part in cut([TextDelta(text * 20)], sizes) for one in step.feed(part)]
+    assert collected(left).text == text * 20
+    step.finish()
+    assert counts == whole
+
+
+def test_what_has_left_is_counted_also_where_the_stream_breaks_off() -> None:
+    counts = Counter[str]()
+    step = step_of(filters(dict.fromkeys(REDACT, "warn")), counts)
+    step.feed(TextDelta("the secret plan is"))
+    step.feed(ToolCallDelta(0, "c", "f", '{"a": "the secret plan is'))
+    step.abort()
+    assert counts == {"bad_words": 2}
