@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 _log = logging.getLogger("neuro_mw")
-
-
 _APART = ("invalid_json", "left_out")  # counted by channel and by field: no rules
 _SAMPLE = (
     "Dear reader, on 2026-11-22 at 10:45 (UTC) we counted 1,234.5 \"words\" & 42 'signs'; see https://x.example/a_b?c=d#e.\n"
@@ -151,6 +149,8 @@ class Guardrails(Middleware):
 
     async def _judge_answer(self, do_generate: Any, params: Params, context: MiddlewareContext) -> Response:
         """`wrap_generate` where a model judges the answer: that takes the whole of it, so a stream is held."""
+        from .json_filter import whole_json
+
         response: Response = await do_generate(params)
         counts = self._counts(context)
 
@@ -158,7 +158,10 @@ class Guardrails(Middleware):
             """What the rules leave of a text; they see it again in the step, which does the counting."""
             plan, found = self._filters.get(channel), Counter[str]()
             try:
-                return plan.whole(text, found) if plan else text
+                if plan is None:
+                    return text
+                is_json = channel == "tool_arguments"
+                return whole_json(text, plan, found)[0] if is_json else plan.whole(text, found)
             except Blocked:
                 counts[channel].update(found)
                 raise
@@ -177,7 +180,9 @@ class Guardrails(Middleware):
                 if channel in CHANNELS and self.config.action_of(rule, channel) == "warn":
                     warned.append(f"{rule} in {channel} ({number})")
         if outcome.response is not None:
-            outcome.response.metadata[self.metadata.id] = found
+            said = outcome.response.metadata.setdefault(self.metadata.id, {})  # another guard's of this class, inside
+            for channel, counts in found.items():
+                said[channel] = dict(Counter(said.get(channel, {})) + Counter(counts))
         if warned:
             _log.warning(
                 "middleware '%s' found %s for %s/%s, request %s",

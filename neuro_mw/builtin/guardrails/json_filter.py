@@ -118,3 +118,10 @@ class JSONRun:
             size -= len(text)
             written.append(raw)
         return "".join(written)
+
+
+def whole_json(text: str, plan: Filter, counts: Counter[str]) -> tuple[str, bool]:
+    """A whole JSON text after all rules, and whether it was JSON. Raises Blocked."""
+    run = JSONRun(plan, counts)
+    changed = "".join([piece.text for piece in (*run.feed(text), *run.finish())])
+    return changed, not run.invalid

@@ -9,7 +9,7 @@ from typing import Any
 from neuro_mw import Params
 
 from .filters import Filter
-from .json_filter import JSONRun
+from .json_filter import whole_json
 
 _CHANNEL_OF_ROLE = {
     "system": "system", "developer": "system", "tool": "tool_results", "function": "tool_results",
@@ -92,9 +92,8 @@ class RequestFilter:
         if not is_json:
             changed = plan.whole(text, counts)
         else:
-            run = JSONRun(plan, counts)
-            changed = "".join([piece.text for piece in (*run.feed(text), *run.finish())])
-            if run.invalid:
+            changed, valid = whole_json(text, plan, counts)
+            if not valid:
                 self._counts["invalid_json"][plan.channel] += 1
         return text if changed == text else changed
 

@@ -226,3 +226,19 @@ def test_hooks_without_work_are_none() -> None:
     assert hooks_of(Guardrails(**WORDS, apply_to=["input"])).transform_parts is None
     assert hooks_of(Guardrails(**WORDS)).wrap_generate is None
     assert hooks_of(Guardrails()).transform_params is None
+
+
+def test_two_guards_of_one_class_say_what_both_found(mode: str) -> None:
+    factory = MiddlewareFactory(
+        preset=None,
+        plugins=False,
+        middleware_config={
+            "guardrails": {"config": {"bad_words": ["plan"]}},
+            "strict": {"use": "guardrails", "config": {"bad_words": ["secret"]}, "priority": 80},
+        },
+    )
+    found = call(factory.apply_middleware(ScriptedModel("a secret plan")), mode, messages=[])
+    assert found.text == "a [REDACTED] [REDACTED]"
+    assert found.metadata["guardrails"] == {"output": {"bad_words": 2}}
+    stats = factory.registry.get_aggregated_stats()
+    assert stats["guardrails"].counts == stats["strict"].counts == {"bad_words": 1}
