@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from neuro_mw import Blocked, Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Params, Response
@@ -18,6 +18,7 @@ from .channels import CHANNELS, DIRECTIONS
 if TYPE_CHECKING:
     from .answer import AnswerStep
     from .filters import Filter
+    from .model_filter import AnswerFilter
     from .precall import Precall
     from .settings import Settings
 
@@ -84,11 +85,12 @@ class Guardrails(Middleware):
             self.transform_params = super().transform_params  # type: ignore[method-assign]
         if "output" not in directions:
             self.transform_parts = super().transform_parts  # type: ignore[method-assign,assignment]
+        self._answer_filter: AnswerFilter | None = None
         if model_filter and model_filter.enabled:
             from .model_filter import AnswerFilter
 
             self._answer_filter = AnswerFilter(model_filter)
-            self.wrap_generate = self._judge_answer  # type: ignore[method-assign]
+            self.wrap_generate = partial(self._judge_answer, self._answer_filter)  # type: ignore[method-assign]
 
     @cached_property
     def _filters(self) -> dict[str, Filter]:
@@ -115,6 +117,8 @@ class Guardrails(Middleware):
 
     async def startup(self) -> None:
         """Compile the rules and load the engines, so that no call has to wait for them."""
+        if not (self.config.rules or self.config.invisible or self._precall or self._answer_filter):
+            _log.warning("middleware '%s' is on, and none of its detectors: it guards nothing", self.metadata.id)
         await asyncio.to_thread(self._warm_up)
 
     def _warm_up(self) -> None:
@@ -147,7 +151,9 @@ class Guardrails(Middleware):
         """The step that holds for both modes."""
         return self._step(self._filters, self._counts(context))
 
-    async def _judge_answer(self, do_generate: Any, params: Params, context: MiddlewareContext) -> Response:
+    async def _judge_answer(
+        self, judge: AnswerFilter, do_generate: Any, params: Params, context: MiddlewareContext
+    ) -> Response:
         """`wrap_generate` where a model judges the answer: that takes the whole of it, so a stream is held."""
         from .json_filter import whole_json
 
@@ -166,7 +172,7 @@ class Guardrails(Middleware):
                 counts[channel].update(found)
                 raise
 
-        return await self._answer_filter.filtered(response, context, clean, counts["model_filter"])
+        return await judge.filtered(response, context, clean, counts["model_filter"])
 
     def on_end(self, outcome: Outcome, context: MiddlewareContext) -> None:
         """Say how often each rule matched, by channel: on the answer, in the stats, and for "warn" in the log."""

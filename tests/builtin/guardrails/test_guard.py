@@ -242,3 +242,12 @@ def test_two_guards_of_one_class_say_what_both_found(mode: str) -> None:
     assert found.metadata["guardrails"] == {"output": {"bad_words": 2}}
     stats = factory.registry.get_aggregated_stats()
     assert stats["guardrails"].counts == stats["strict"].counts == {"bad_words": 1}
+
+
+def test_a_guard_that_guards_nothing_says_so(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    factory = MiddlewareFactory(preset=None, plugins=False, enabled_middleware=["guardrails"])
+    call(factory.apply_middleware(ScriptedModel()), mode)
+    assert "guards nothing" in caplog.text
+    caplog.clear()
+    call(wrapped(ScriptedModel(), **WORDS), mode, messages=[])
+    assert "guards nothing" not in caplog.text
