@@ -41,6 +41,7 @@ class Call:
     sent: Params | None = None
     block_seen = False
     router: Any = None  # the way to the models, set when the call enters its chain
+    params: Params | None = None  # what the caller asked
     _asked: list[Attempt] | None = None
     _shared: dict[str, Any] | None = None
     _left_out: dict[str, str] | None = None
@@ -166,9 +167,10 @@ class MiddlewareContext:
         """Ask a model, past all layers: for middlewares that let a model judge.
 
         ``model`` is "provider/model", or a model of the provider that this call goes to; None is the model that this
-        call goes to. ``timeout_s`` bounds all tries together; ``retries`` more are made where the provider's error is
-        one that may pass. Each try is on ``asked``. Raises ProviderError (ProviderTimeout for its own limit),
-        ConfigError where the model cannot be resolved, and NeuroError where no call is under way.
+        call goes to. The caller's own address and key of that provider hold for it, too. ``timeout_s`` bounds all tries
+        together; ``retries`` more are made where the provider's error is one that may pass. Each try is on ``asked``.
+        Raises ProviderError (ProviderTimeout for its own limit), ConfigError where the model cannot be resolved or an
+        argument makes no sense, and NeuroError where the context is not that of a call.
         """
         if self._call.router is None:
             raise NeuroError("a model can only be asked within a call: this context is not one of a hook")

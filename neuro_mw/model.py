@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from .errors import ConfigError, StreamError
+from .plain import plain_message
 from .types import Finish, Params, Part, Response, Session, TextDelta
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def own_messages(messages: Any) -> list[Any]:
     """A list of messages that belongs to this call, and so does each message."""
     if not isinstance(messages, list | tuple):
         raise ConfigError(f"it is of type {type(messages).__name__}", key="messages", expected="a list of dicts")
-    return [dict(one) if isinstance(one, dict) else one for one in messages]
+    return [plain_message(one) for one in messages]
 
 
 class Stream:

@@ -6,11 +6,11 @@ import asyncio
 from time import perf_counter as clock
 from typing import TYPE_CHECKING
 
-from ..errors import ProviderError, ProviderTimeout
+from ..errors import ConfigError, ProviderError, ProviderTimeout
 from ..model import request_of
 from ..types import Attempt
 from .answers import check_response, fresh
-from .entry import own_copy, refuse_choices
+from .entry import own_copy, refuse_unseen
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from .routing import Router
 
 _FIRST_PAUSE_S = 0.25  # before a second try where the provider names no time; twice as long before each further one
+
+_TRANSPORT = frozenset({
+    "base_url", "api_base", "api_key", "api_version", "azure_ad_token", "organization", "headers", "extra_headers",
+    "extra_query",
+})  # fmt: skip
 
 
 async def ask(
@@ -29,12 +34,15 @@ async def ask(
     retries: int,
 ) -> Response:
     """See `MiddlewareContext.ask`."""
+    _check(prompt, model, timeout_s, retries)
     provider, name = (ctx.provider, ctx.model) if model is None else router.split(model, ctx.provider)
     target, there = router.target(provider, name), ctx.fork(provider, name)
     params = own_copy(request_of(prompt, {}))
+    if target is router.model:
+        params = {**{key: value for key, value in (ctx._call.params or {}).items() if key in _TRANSPORT}, **params}
     if target.model_id != name:
         params["model"] = name
-    refuse_choices(params, provider, name)
+    refuse_unseen(params, provider, name)
     try:
         async with asyncio.timeout(timeout_s) as limit:
             return await _answered(target, params, there, retries)
@@ -44,6 +52,17 @@ async def ask(
         raise ProviderTimeout(
             f"{provider}/{name} did not answer within {timeout_s} s", provider=provider, model=name, retryable=True
         ) from error
+
+
+def _check(prompt: object, model: object, timeout_s: float | None, retries: int) -> None:
+    if not isinstance(prompt, str | dict):
+        raise ConfigError(f"it is of type {type(prompt).__name__}", key="ask(prompt)", expected="a string or params")
+    if model is not None and (not isinstance(model, str) or not model):
+        raise ConfigError(f"it is {model!r}", key="ask(model)", expected="the name of a model, or None")
+    if timeout_s is not None and not timeout_s > 0:
+        raise ConfigError(f"it is {timeout_s!r}", key="ask(timeout_s)", expected="seconds above 0, or None")
+    if retries < 0:
+        raise ConfigError(f"it is {retries!r}", key="ask(retries)", expected="0 or more")
 
 
 async def _answered(target: LanguageModel, params: Params, ctx: MiddlewareContext, retries: int) -> Response:

@@ -12,7 +12,7 @@ from ..frozen import Bounded, plain
 from ..receipt import Receipt
 from ..stats import Head
 from ..types import LanguageModel, Mode, Part, Response
-from .entry import refuse_choices
+from .entry import refuse_unseen
 from .generate import GenerateNode, ModelNode
 from .link import Inner, Link
 from .passage import Passage, Root
@@ -150,10 +150,11 @@ class Chain:
 
     async def answer(self, params: Params, ctx: MiddlewareContext, *, raise_blocks: bool) -> Response:
         """One call in generate mode, from the outermost point."""
-        refuse_choices(params, ctx.provider, ctx.model)
+        refuse_unseen(params, ctx.provider, ctx.model)
         if self._starting:
             await self.start()
-        ctx._call.router = self.router
+        call = ctx._call
+        call.router, call.params = self.router, params
         response = await Root(self.link, ctx, params).do_generate()
         response.receipt = Receipt(ctx._call, self, "generate")
         if raise_blocks and response.blocked is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import BadRequest, Blocked
@@ -23,14 +24,29 @@ def own_copy(params: Params) -> Params:
     return copy
 
 
-def refuse_choices(params: Params, provider: str, model: str) -> None:
-    """Raise BadRequest for ``n > 1``: a guard must never see only one of several choices."""
+_DECIDED_ABOVE = ("messages", "model", "n", "stream")
+
+
+def refuse_unseen(params: Params, provider: str, model: str) -> None:
+    """Raise BadRequest for what would pass the chain unseen.
+
+    That is ``n > 1``, of which a guard would see only one, and an ``extra_body`` with what the chain goes by: it is laid
+    over the request behind all layers.
+    """
     if params.get("n") not in (None, 1):
         raise BadRequest(
             f"n={params['n']!r} is not supported for {provider}/{model}: every choice must pass the chain; "
             "make one call for each choice instead",
             provider=provider, model=model,
         )  # fmt: skip
+    body = params.get("extra_body")
+    if isinstance(body, Mapping):
+        for name in _DECIDED_ABOVE:
+            if name in body:
+                raise BadRequest(
+                    f"extra_body holds {name!r}, which no layer would see ({provider}/{model}): make it a param",
+                    provider=provider, model=model,
+                )  # fmt: skip
 
 
 async def transform(passage: Passage) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..stats import FOLD_AT
 from ..types import Attempt, LanguageModel, Params, Response, Usage
 from .answers import check_response, fresh, signature
-from .entry import open_step, refuse_choices, transform
+from .entry import open_step, refuse_unseen, transform
 from .link import Link
 from .passage import Passage
 from .steps import through
@@ -185,7 +185,7 @@ class ModelNode:
         started = parent.inner_at = clock()
         attempt = Attempt(ctx.provider, ctx.model, None, None, None, False, _UNKNOWN)
         try:
-            refuse_choices(params, ctx.provider, ctx.model)
+            refuse_unseen(params, ctx.provider, ctx.model)
             if self.name is not None and params.get("model") is None:
                 params = {**params, "model": self.name}  # a transform took it out again
             call.sent = params

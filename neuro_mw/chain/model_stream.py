@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError
 from ..types import Attempt, Finish, LanguageModel
-from .entry import refuse_choices
+from .entry import refuse_unseen
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
@@ -18,7 +18,7 @@ class ModelStream:
     """One attempt at a model's stream: when it began, when its first delta came, how it ended."""
 
     def __init__(self, model: LanguageModel, params: Params, ctx: MiddlewareContext, name: str | None) -> None:
-        refuse_choices(params, ctx.provider, ctx.model)
+        refuse_unseen(params, ctx.provider, ctx.model)
         if name is not None and params.get("model") is None:
             params = {**params, "model": name}  # a transform took it out again
         ctx._call.sent = params

@@ -11,7 +11,7 @@ from ..errors import RequestBlocked, set_partial
 from ..parts import Collector
 from ..receipt import Receipt
 from ..types import Finish, LanguageModel, Part, ReasoningDelta, Response, TextDelta
-from .entry import refuse_choices
+from .entry import refuse_unseen
 from .failing import settle
 from .flow import Flow
 from .link import Inner, Link
@@ -156,9 +156,9 @@ async def deliver(
     source: Any = None
     over = "was closed"
     try:
-        refuse_choices(params, ctx.provider, ctx.model)
+        refuse_unseen(params, ctx.provider, ctx.model)
         await chain.start()
-        call.router = chain.router
+        call.router, call.params = chain.router, params
         root = Root(chain.link, ctx, params)
         params, target, link = root.inward(params)
         source = link.stream(params, target, root, None)

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
+from neuro_mw.plain import as_plain
+
 TEXT_KEYS = {"thinking": "thinking", "reasoning.text": "text", "reasoning.summary": "summary"}
 SIGNED = ("thinking_blocks", "reasoning_details")  # the fields of messages and answers that hold signed reasoning
 _OURS = frozenset({"provider_fields", *SIGNED})
@@ -72,9 +74,7 @@ def opened(blocks: Iterable[Mapping[str, Any]], reasoning: str | None) -> list[d
 
 def plain(messages: Sequence[Any]) -> Sequence[Any]:
     """The messages as dicts: those that are objects of an SDK without what is null in them."""
-    if all(isinstance(one, dict) or not hasattr(one, "model_dump") for one in messages):
-        return messages
-    return [one.model_dump(mode="json", exclude_none=True) if hasattr(one, "model_dump") else one for one in messages]
+    return messages if all(isinstance(one, dict) for one in messages) else [as_plain(one) for one in messages]
 
 
 def restored(messages: Sequence[Any], names: Iterable[str]) -> Sequence[Any]:

@@ -159,3 +159,24 @@ def test_concurrent_calls_do_not_mix():
         return asking
 
     assert len(run(main()).told) == 40
+
+
+@pytest.mark.parametrize(
+    ("prompt", "how"),
+    [(None, {}), (5, {}), ("x", {"model": 5}), ("x", {"model": ""}), ("x", {"timeout_s": 0}), ("x", {"retries": -1})],
+)
+def test_arguments_that_make_no_sense(prompt, how):
+    with pytest.raises(ConfigError, match=r"^ask\("):
+        run(wrap(ScriptedModel(), Asking(prompt=prompt, **how)).generate("hi"))
+
+
+def test_the_callers_own_address_and_key_hold(ask):
+    own = {"base_url": "http://127.0.0.1:1/v1", "api_key": "k", "temperature": 0.5}
+    scripted = ScriptedModel("yes")
+    ask(scripted, Asking(), **own)
+    told = scripted.calls[0][1]
+    assert (told["base_url"], told["api_key"]) == (own["base_url"], "k")
+    assert "temperature" not in told
+    elsewhere = Asking(model="echo/echo")
+    ask(ScriptedModel(), elsewhere, **own)
+    assert elsewhere.told[0].text == "is it?", "keys go to their own provider only"

@@ -1,11 +1,14 @@
 """Rules 11 to 14: isolation of params, wrapping again, changing the model, one answer in both modes."""
 
 import asyncio
+import dataclasses
 import gc
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from neuro_mw import (
     BadRequest,
@@ -322,3 +325,40 @@ def test_a_stream_collects_to_what_generate_gives(text, reasoning, cuts, held):
     assert answers[0] == answers[1]
     assert answers[0].text == text
     assert factory.registry.get_aggregated_stats()["window"].held_back_max <= max(len(text), held + 6)
+
+
+@pytest.mark.parametrize("name", ["messages", "model", "n", "stream"])
+def test_an_extra_body_cannot_go_round_the_layers(ask, name):
+    body = {"extra_body": {name: "x"}}
+    with pytest.raises(BadRequest, match=f"extra_body holds '{name}', which no layer would see"):
+        ask(ScriptedModel(), middleware("any", on_end=lambda outcome, context: None), **body)
+    late = middleware("late", transform_params=lambda params, context: {**params, **body})
+    with pytest.raises(BadRequest, match=f"extra_body holds '{name}'"):
+        ask(ScriptedModel(), late)
+
+
+def test_messages_of_an_sdk_are_plain_for_every_layer(ask):
+    class Said(BaseModel):
+        role: str = "user"
+        content: object = "hi"
+        name: str | None = None
+
+    @dataclasses.dataclass
+    class Part:
+        type: str = "text"
+        text: str = "hello"
+
+    seen = []
+    messages = [Said(), Said(content=[Part(), {"type": "text", "text": "x"}]), {"role": "user", "content": (Part(),)},
+                MappingProxyType({"role": "user", "content": "y"})]  # fmt: skip
+    look = middleware("look", transform_params=lambda params, context: seen.append(params["messages"]) or params)
+    model = ScriptedModel()
+    ask(model, look, prompt={"messages": messages})
+    part = {"type": "text", "text": "hello"}
+    assert seen[0] == [
+        {"role": "user", "content": "hi"},
+        {"role": "user", "content": [part, {"type": "text", "text": "x"}]},
+        {"role": "user", "content": [part]},
+        {"role": "user", "content": "y"},
+    ]
+    assert model.calls[0][1]["messages"] == seen[0]
