@@ -18,11 +18,11 @@ def as_plain(value: Any) -> Any:
     >>> as_plain(MappingProxyType({"role": "user"})), as_plain("x")
     ({'role': 'user'}, 'x')
     """
-    if isinstance(value, dict | str) or isinstance(value, type):
+    if isinstance(value, dict | str):
         return value
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", exclude_none=True)
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return {name: one for name, one in asdict(value).items() if one is not None}
     return dict(value) if isinstance(value, Mapping) else value
 

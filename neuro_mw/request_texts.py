@@ -16,15 +16,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["RequestTexts", "size_of", "texts_of"]
+__all__ = ["SETTINGS", "RequestTexts", "size_of", "texts_of"]
 
 # OpenAI cookbook, "How to count tokens with tiktoken": each message, a name in it, and what primes the reply
 PER_MESSAGE, PER_NAME, PER_REPLY = 3, 1, 3
 PER_TOOL_CALL, PER_TOOL = 8, 12  # ours: the cookbook's largest figures for what stands around a function
 LOW_IMAGE, IMAGE = 85, 1536  # OpenAI's "low"; else the most of gpt-4.1, more than that of gpt-4o (1,445)
 
-# Of a request, what is for the transport, for litellm or for the sampling: no model reads it.
-_SETTINGS = frozenset({
+SETTINGS = frozenset({
     "model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "max_output_tokens",
     "temperature", "top_p", "top_k", "min_p", "seed", "stop", "stop_sequences", "frequency_penalty",
     "presence_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs", "user", "metadata",
@@ -35,6 +34,7 @@ _SETTINGS = frozenset({
     "allowed_openai_params", "context_window_fallback_dict", "custom_llm_provider", "drop_params", "mock_response",
     "mock_timeout", "mock_tool_calls",
 })  # fmt: skip
+"""Of a request, what is for the transport, for litellm or for the sampling: no model reads it."""
 _READ_APART = frozenset({"messages", "tools", "functions", "extra_body"})
 _OF_A_MESSAGE = frozenset({"role", "name", "refusal", "content", "tool_calls", "tool_call_id", "cache_control"})
 _OF_A_CALL = frozenset({"id", "type", "index", "cache_control", "function", "custom"})
@@ -71,10 +71,10 @@ class RequestTexts:
             for tool in self._items(params.get(kind)):
                 self._estimate(PER_TOOL)
                 self._read_other(tool)  # as JSON; OpenAI renders them as TypeScript, which is shorter
-        self._read_rest(params, _SETTINGS | _READ_APART)
+        self._read_rest(params, SETTINGS | _READ_APART)
         body = params.get("extra_body")
         if isinstance(body, Mapping):  # keys of the request under another roof
-            self._read_rest(body, _SETTINGS)
+            self._read_rest(body, SETTINGS)
 
     # --- messages and parts ------------------------------------------------------------------------------------------
 

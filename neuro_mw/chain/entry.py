@@ -30,8 +30,8 @@ _DECIDED_ABOVE = ("messages", "model", "n", "stream")
 def refuse_unseen(params: Params, provider: str, model: str) -> None:
     """Raise BadRequest for what would pass the chain unseen.
 
-    That is ``n > 1``, of which a guard would see only one, and an ``extra_body`` with what the chain goes by: it is laid
-    over the request behind all layers.
+    That is ``n > 1``, of which a guard would see only one, and an ``extra_body`` with what the chain goes by: it is
+    laid over the request behind all layers.
     """
     if params.get("n") not in (None, 1):
         raise BadRequest(

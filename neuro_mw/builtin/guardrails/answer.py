@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from neuro_mw import Part, ProviderDelta, ReasoningDelta, TextDelta, ToolCallDelta
@@ -13,7 +13,7 @@ from .fields import FieldsFilter
 from .filters import Filter, FilterRun, Leaving
 from .json_filter import JSONRun
 
-_PATIENCE = 1000  # characters of other channels that wait for one that holds
+_PATIENCE = 1000  # characters, and parts without any, that wait for one that holds
 
 
 @dataclass(slots=True)
@@ -21,8 +21,14 @@ class _Slot:
     """One part that came: what of it is still held, and what of it may leave."""
 
     part: Part
-    left: int  # characters that are not decided yet
-    pieces: list[str] = field(default_factory=list)
+    text: str = ""  # of it, as it came
+    left: int = 0  # characters that are not decided yet
+    pieces: list[str] = field(default_factory=list)  # what was decided, and has not left
+
+    def as_it_came(self) -> Part:
+        """What has not left of it."""
+        held = self.text[len(self.text) - self.left :]
+        return _with(self.part, "".join(self.pieces) + held) if self.text else self.part
 
 
 class AnswerStep:
@@ -41,7 +47,7 @@ class AnswerStep:
         self._runs: dict[Any, FilterRun | JSONRun] = {}
         self._open: dict[Any, deque[_Slot]] = {}
         self._queue: deque[tuple[Any, _Slot]] = deque()
-        self._waited = False  # long enough for the one that is held in front
+        self._behind = 0  # characters of other channels that came while the same part was held in front
 
     def feed(self, part: Part) -> list[Part]:
         """The parts that may leave. Raises Blocked."""
@@ -50,11 +56,13 @@ class AnswerStep:
         if isinstance(part, ReasoningDelta):
             return self._through("reasoning", "reasoning", part, part.text)
         if isinstance(part, ToolCallDelta):
+            plan = self._filters.get("tool_arguments")
+            if plan is not None and part.name:  # a model may make up any name
+                part = replace(part, name=plan.whole(part.name, self._counts["tool_arguments"]))
             return self._through(("tool_arguments", part.index), "tool_arguments", part, part.arguments)
         if isinstance(part, ProviderDelta) and self._fields is not None:
             part = ProviderDelta(self._fields.feed(part.fields))
-        self._queue.append((None, _Slot(part, 0)))
-        return list(self._leaving())
+        return self._passing(part)
 
     def finish(self) -> list[Part]:
         """All that was held."""
@@ -63,7 +71,7 @@ class AnswerStep:
             if isinstance(run, JSONRun) and run.invalid:
                 self._counts["invalid_json"]["tool_arguments"] += 1
         if self._fields is not None and (rest := self._fields.finish()):
-            self._queue.append((None, _Slot(ProviderDelta(rest), 0)))
+            self._queue.append((None, _Slot(ProviderDelta(rest))))
         return list(self._leaving())
 
     def abort(self) -> None:
@@ -75,23 +83,29 @@ class AnswerStep:
 
     def held(self) -> list[Part]:
         """What is held, as it came."""
-        return [slot.part for _, slot in self._queue]
+        return [slot.as_it_came() for _, slot in self._queue]
 
     def _through(self, key: Any, channel: str, part: Part, text: str) -> list[Part]:
         plan = self._filters.get(channel)
         if plan is None:
-            slot = _Slot(part, 0)
-            self._queue.append((None, slot))
-            return list(self._leaving())
+            return self._passing(part)
         run = self._runs.get(key)
         if run is None:
             run = self._runs[key] = (JSONRun if channel == "tool_arguments" else FilterRun)(plan, self._counts[channel])
             self._open[key] = deque()
-        slot = _Slot(part, len(text))
+        slot = _Slot(part, text, len(text))
         self._queue.append((key, slot))
+        if self._queue[0][0] != key:
+            self._behind += len(text) or 1
         if text:
             self._open[key].append(slot)
             self._decide(key, run.feed(text))
+        return list(self._leaving())
+
+    def _passing(self, part: Part) -> list[Part]:
+        """A part that no filter looks at: it waits for its turn."""
+        self._queue.append((None, _Slot(part)))
+        self._behind += 1
         return list(self._leaving())
 
     def _decide(self, key: Any, pieces: list[Leaving]) -> None:
@@ -112,12 +126,11 @@ class AnswerStep:
         queue = self._queue
         while queue and not queue[0][1].left:
             yield from self._whole(*queue.popleft())
-            self._waited = False
+            self._behind = 0
         if not queue:
             return
         yield from self._begun(queue[0][1])
-        self._waited = self._waited or sum(len(piece) for _, slot in queue for piece in slot.pieces) > _PATIENCE
-        if not self._waited:
+        if self._behind <= _PATIENCE:
             return
         held: set[Any] = set()
         waiting = list(queue)

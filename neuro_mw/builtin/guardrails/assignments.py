@@ -23,12 +23,17 @@ _REFERENCE = re.compile(
     re.IGNORECASE,
 )
 _WORDS = re.compile(r"[A-Za-z]+(?:[ _.:/-][A-Za-z]+)*[.!?:]*")
-_IDENTIFIER = re.compile(r"[A-Za-z_]+\d{0,3}|[A-Z][A-Z0-9_]*|[a-z][a-z0-9]*(?:[_-][a-z0-9]+)+|\d+(?:\.\d+)*")
+_IDENTIFIER = re.compile(
+    r"[A-Za-z_]+\d{0,3}|[A-Z][A-Z0-9_]*|[a-z][a-z0-9]*(?:[_-][a-z0-9]+)+"
+    r"|[+-]?\d+(?:\.\d+)*(?:[eE][+-]?\d+)?"  # and numbers
+)
 _QUOTES = "\"'`"
 
 
 def check_assignment(text: str) -> int:
-    """The length of a name, a sign and a secret value; 0 where the value is a placeholder, a reference, or code."""
+    """The length of a name, a sign and a secret value; 0 or less for a placeholder, a reference, a price, or code."""
+    if text[:4].lower() == "per_":
+        return -len("per_token")
     sign = _VALUE.search(text)
     if sign is None:
         return 0

@@ -64,8 +64,18 @@ def _patterns(settings: Settings) -> Iterator[Rule]:
     given = settings.regex_patterns
     named: Iterable[tuple[Any, str]] = given.items() if isinstance(given, Mapping) else enumerate(given)
     for name, pattern in named:
+        if settings.normalize and (never := _never_read(pattern)):
+            reason = f"with normalize, no text holds {never!r} as patterns see it"
+            raise ConfigError(reason, key=f"regex_patterns.{name}", expected="its NFKC form, or normalize = false")
         rule = Rule(f"regex_patterns.{name}", pattern, max_chars=settings.max_match_chars)
         yield _compiled(rule, f"regex_patterns.{name}")
+
+
+def _never_read(pattern: str) -> str:
+    """A character of a pattern that normalization takes out of every text."""
+    from .view import Reading, View
+
+    return next((char for char in pattern if not char.isascii() and View(char, Reading()).norm != char), "")
 
 
 def _pii(settings: Settings) -> Iterator[AnyRule]:

@@ -7,6 +7,7 @@ from its beginning each time: what at its end can still become a match is left o
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from neuro_mw import Blocked
@@ -41,21 +42,28 @@ class FieldsFilter:
     def _begun(self, fields: dict[str, Any], strings: dict[str, Any]) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for key, value in fields.items():
-            if key in _NO_TEXT:
+            if self._may_not_leave(key):
+                continue
+            if not isinstance(value, str | dict):
+                strings.pop(key, None)  # of what it was before, nothing is left
+                made[key] = self._whole(value, key)
+            elif key in _NO_TEXT:
                 made[key] = value
-            elif key == _TOKENS and (self._plan.changing or self._plan.blocking):
-                self._left_out[key] += 1
-            elif isinstance(value, dict):
-                below = strings.get(key)
-                if not isinstance(below, dict):
-                    below = strings[key] = {}
-                made[key] = self._begun(value, below)
             elif isinstance(value, str):
                 strings[key] = value
                 made[key] = self._decided(value)
             else:
-                made[key] = self._whole(value)
+                below = strings.get(key)
+                if not isinstance(below, dict):
+                    below = strings[key] = {}
+                made[key] = self._begun(value, below)
         return made
+
+    def _may_not_leave(self, key: str) -> bool:
+        if key != _TOKENS or not (self._plan.changing or self._plan.blocking):
+            return False
+        self._left_out[key] += 1
+        return True
 
     def _decided(self, text: str) -> str:
         """What of a string is decided; the matches in it are counted when it is whole."""
@@ -78,12 +86,36 @@ class FieldsFilter:
                 made[key] = whole
         return made
 
-    def _whole(self, value: Any) -> Any:
-        """What stands in a list: it comes once, and whole."""
-        if isinstance(value, str):
-            return self._plan.whole(value, self._counts)
-        if isinstance(value, list):
-            return [self._whole(one) for one in value]
+    def _whole(self, value: Any, key: str = "", *, own: bool = False) -> Any:
+        """What stands in a list comes once, and whole; ``own``: in what a tool was given, where all may be text."""
         if isinstance(value, dict):
-            return {key: one if key in _NO_TEXT else self._whole(one) for key, one in value.items()}
+            made = {}
+            for name, one in value.items():
+                if not self._may_not_leave(name):
+                    made[name] = self._whole(one, name, own=own or (name == "input" and isinstance(one, dict)))
+            return made
+        if isinstance(value, list | tuple):
+            return [self._whole(one, key, own=own) for one in value]
+        if isinstance(value, str) and (own or key not in _NO_TEXT):
+            return self._plan.whole(value, self._counts)
+        if own and isinstance(value, int | float) and not isinstance(value, bool):
+            changed = self._plan.whole(str(value), self._counts)
+            return value if changed == str(value) else changed
         return value
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """All text in provider fields.
+
+    >>> list(strings_in({"id": "x", "refusal": "no", "notes": [{"title": "a"}]}))
+    ['no', 'a']
+    """
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            if key not in _NO_TEXT or isinstance(one, dict):
+                yield from strings_in(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from strings_in(one)

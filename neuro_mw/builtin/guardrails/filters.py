@@ -14,9 +14,9 @@ from .actions import Action, Replacement
 from .rules import AnyRule
 from .ruleset import RuleSet
 from .stream import RuleStream
-from .view import IGNORABLE
+from .view import IGNORABLE, RANGES
 
-_INVISIBLE = re.compile(f"[{''.join(map(re.escape, sorted(IGNORABLE)))}]")
+_INVISIBLE = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in RANGES)}]")
 _JOINERS = "\u200c\u200d"
 INVISIBLE = "invisible"
 _WATCHED_AT_ONCE = 256  # characters: a scan has a price of its own
@@ -66,11 +66,16 @@ def filter_of(
     normalize: bool = True,
     confusables: bool = False,
 ) -> Filter:
-    """A filter, from rules and their actions by id."""
+    """A filter, from rules and their actions by id.
+
+    Where invisible characters are taken out, texts are read without them, normalized or not: what is left must not be
+    what a rule looks for.
+    """
     groups: dict[str, list[AnyRule]] = {"block": [], "warn": [], "": []}
     for rule in rules:
         groups[actions[rule.id] if actions[rule.id] in groups else ""].append(rule)
-    sets = {name: RuleSet(some, normalize=normalize, confusables=confusables) for name, some in groups.items()}
+    reads = normalize or invisible not in (None, "warn", "block")
+    sets = {name: RuleSet(some, normalize=reads, confusables=confusables) for name, some in groups.items()}
     return Filter(sets["block"], sets[""], sets["warn"], Replacement(text, actions), invisible)
 
 
@@ -108,11 +113,11 @@ class FilterRun:
                 cleared.append(piece)
             text = "".join(cleared)
         if self._changing is None:
-            return [self._seen(text)] if text else []
+            return self._seen(text) if text else []
         leaving = []
         for piece, match in self._changing.pieces(text, final=final):
             if match is None:
-                leaving.append(self._seen(piece))
+                leaving += self._seen(piece)
             else:
                 self._counts[match.rule.id] += 1
                 self._before = ""
@@ -131,29 +136,24 @@ class FilterRun:
                 if match is not None:
                     self._counts[match.rule.id] += 1
 
-    def _seen(self, text: str) -> Leaving:
-        visible = self._visible(text)
-        return Leaving(visible, len(text), len(visible) == len(text))
-
-    def _visible(self, text: str) -> str:
+    def _seen(self, text: str) -> list[Leaving]:
         """The text without what nobody sees; joiners stay where a script or an emoji needs them."""
-        action = self._filter.invisible
+        action, before = self._filter.invisible, self._before
+        self._before = text[-1:] or before
         if action is None or text.isascii():
-            self._before = text[-1:] or self._before
-            return text
-
-        def seen(found: re.Match[str]) -> str:
-            before = text[found.start() - 1] if found.start() else self._before
-            if needed(found[0], before):
-                return found[0]
+            return [Leaving(text, len(text), same=True)]
+        leaving, at = [], 0
+        for found in _INVISIBLE.finditer(text):
+            start = found.start()
+            if needed(found[0], text[start - 1] if start else before):
+                continue
             self._counts[INVISIBLE] += 1
             if action == "block":
                 raise self._refusal(INVISIBLE, INVISIBLE)
-            return found[0] if action == "warn" else ""
-
-        changed = _INVISIBLE.sub(seen, text)
-        self._before = text[-1:] or self._before
-        return changed
+            if action != "warn":
+                leaving += [Leaving(text[at:start], start - at, same=True), Leaving("", 1, same=False)]
+                at = start + 1
+        return [*leaving, Leaving(text[at:], len(text) - at, same=True)]
 
     def _refusal(self, rule: str, detector: str) -> Blocked:
         detail = {"detector": detector, "rule": rule, "channel": self._filter.channel}

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from neuro_mw import Blocked, Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Params, Response
+from neuro_mw import BadRequest, Blocked, Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Params, Response
 
 from .channels import CHANNELS, DIRECTIONS
 
@@ -63,10 +63,10 @@ class Guardrails(Middleware):
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         super().__init__(config, **options)
         from .answer import AnswerStep
-        from .messages import RequestFilter
+        from .messages import RequestFilter, UnreadableError
 
         settings = self.config
-        self._request, self._step = RequestFilter, AnswerStep
+        self._request, self._unreadable, self._step = RequestFilter, UnreadableError, AnswerStep
         precall, model_filter = settings.precall_evaluation, settings.model_filter
         self._precall: Precall | None = None
         if precall and precall.enabled:
@@ -134,18 +134,14 @@ class Guardrails(Middleware):
     def transform_params(self, params: Params, context: MiddlewareContext) -> Params | Awaitable[Params]:
         """The request after the rules of its channels, and after its judgement where a model judges."""
         counts = self._counts(context)
-        changed = self._request(self._filters, counts).params(params)
+        try:
+            changed = self._request(self._filters, counts).params(params)
+        except self._unreadable as error:
+            provider, model = context.provider, context.model
+            raise BadRequest(f"{provider}/{model}: the request {error}", provider=provider, model=model) from None
         if self._precall is None:
             return changed
-        return self._judge_request(self._precall, changed, context, counts["precall_evaluation"])
-
-    async def _judge_request(
-        self, precall: Precall, params: Params, context: MiddlewareContext, counts: Counter[str]
-    ) -> Params:
-        messages = params.get("messages")
-        if not isinstance(messages, list):
-            return params
-        return {**params, "messages": await precall.judged(messages, context, counts)}
+        return self._precall.params(changed, context, counts["precall_evaluation"])
 
     def transform_parts(self, params: Params, context: MiddlewareContext) -> AnswerStep | None:
         """The step that holds for both modes."""

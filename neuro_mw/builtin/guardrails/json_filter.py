@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 
 from .filters import Filter, FilterRun, Leaving
-from .json_text import JSONReader, Token, quoted
+from .json_text import JSONReader, quoted
 
 _LITERALS = ("true", "false", "null")
-_STRUCTURE = frozenset("{}[]:, \t\r\n")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_NUMBER_BEGUN = re.compile(r"-?(?:(?:0|[1-9][0-9]*)(?:\.(?:[0-9]+(?:[eE][+-]?[0-9]*)?)?|[eE][+-]?[0-9]*)?)?")
+_PIECES = re.compile(r'[ \t\r\n]+|[{}\[\],:"]|[^ \t\r\n{}\[\],:"]+')
+_MAX_BARE = 1000  # characters of one number
 
 
 class JSONRun:
     """One JSON text under a filter, whole or in pieces.
 
-    A number that is changed becomes a string. From the first character on that cannot be JSON the rest is taken as
-    plain text, and ``invalid`` is set.
+    A number that is changed becomes a string. From where it is no JSON any more, back to the beginning of the number or
+    word that this shows in, it is taken as plain text, and ``invalid`` is set.
     """
 
-    __slots__ = ("_counts", "_filter", "_inner", "_number", "_plain", "_raws", "_reader", "_word", "invalid")
+    __slots__ = ("_bare", "_counts", "_depth", "_filter", "_inner", "_inside", "_parted", "_plain", "_raws", "_reader",
+                 "_words", "invalid")  # fmt: skip
 
     def __init__(self, plan: Filter, counts: Counter[str]) -> None:
         self._filter, self._counts = plan, counts
         self._reader = JSONReader()
         self._inner: FilterRun | None = None  # the string that is open
         self._raws: deque[tuple[str, str]] = deque()  # what it says and how that was written, not left yet
-        self._number = ""
-        self._word = ""
+        self._words: list[str] = []  # what it says, and its filter has not seen yet
+        self._bare = ""  # a number or a word, and white space behind it
+        self._inside = False  # of a string
+        self._parted = True  # whether a value may stand here
+        self._depth = 0
         self._plain: FilterRun | None = None
         self.invalid = False
 
@@ -35,7 +43,7 @@ class JSONRun:
         """The text that has not left yet, as it was written."""
         if self._plain is not None:
             return self._plain.held
-        return "".join([raw for _, raw in self._raws]) + self._number
+        return "".join([raw for _, raw in self._raws]) + self._bare
 
     def feed(self, text: str, *, final: bool = False) -> list[Leaving]:
         """What leaves now that `text` has come. Raises Blocked."""
@@ -44,13 +52,17 @@ class JSONRun:
         leaving: list[Leaving] = []
         tokens = self._reader.feed(text, final=final)
         for index, token in enumerate(tokens):
-            leaving += self._take(token)
+            if token.is_text:
+                self._raws.append((token.text, token.raw))
+                self._words.append(token.text)
+                continue
+            leaving += self._in_string()
+            rest = self._outside(token.raw, leaving)
             if self.invalid:
-                rest = "".join([one.raw for one in tokens[index + 1 :]]) + self._reader.rest()
+                rest += "".join([one.raw for one in tokens[index + 1 :]]) + self._reader.rest()
                 return leaving + self._as_text(rest, final=final)
-        if final:
-            leaving += self._end_of_number() + self._end_of_string()
-        return leaving
+        leaving += self._in_string()
+        return leaving + self._end() if final else leaving
 
     def finish(self) -> list[Leaving]:
         """What was held, now that nothing more comes."""
@@ -62,26 +74,57 @@ class JSONRun:
             if run is not None:
                 run.watch()
 
-    def _take(self, token: Token) -> list[Leaving]:
-        if token.kind == "string":
-            if self._inner is None:
-                self._inner = FilterRun(self._filter, self._counts)
-            self._raws.append((token.text, token.raw))
-            return self._written(self._inner.feed(token.text))
-        if token.kind == "number":
-            self._number += token.raw
+    def _end(self) -> list[Leaving]:
+        if self._bare and not _is_value(self._bare.rstrip()):
+            self.invalid = True
+            bare, self._bare = self._bare, ""
+            return self._as_text(bare, final=True)
+        self.invalid = self._inside or self._depth != 0  # it breaks off
+        return self._end_of_bare() + self._end_of_string()
+
+    def _in_string(self) -> list[Leaving]:
+        """What of the words that came may leave: together, for each price of its own."""
+        words, self._words = "".join(self._words), []
+        if not words:
             return []
-        leaving = self._end_of_number() + self._end_of_string()
-        for at, char in enumerate(token.raw):
-            if char in _STRUCTURE or char == '"':
-                self._word = ""
+        if self._inner is None:
+            self._inner = FilterRun(self._filter, self._counts)
+        return self._written(self._inner.feed(words))
+
+    def _outside(self, raw: str, leaving: list[Leaving]) -> str:
+        """Go through what stands outside of strings, or ends one; what is no JSON is given back."""
+        for found in _PIECES.finditer(raw):
+            piece = found[0]
+            if piece[0] in " \t\r\n":
+                if self._bare:
+                    self._bare += piece
+                    continue
+            elif piece == '"' and self._inside:
+                leaving += self._end_of_string()
+                self._inside, self._parted = False, False
+            elif piece in "}],:":
+                if self._bare and not _is_value(self._bare.rstrip()):
+                    return self._give_back(raw[found.start() :])
+                leaving += self._end_of_bare()
+                self._parted = piece in ",:"
+                self._depth -= piece in "}]"
+            elif not self._parted or (self._bare and piece in '"{['):
+                return self._give_back(raw[found.start() :])
+            elif piece in '"{[':
+                self._inside = piece == '"'
+                self._depth += piece != '"'
             else:
-                self._word += char
-                if not any(one.startswith(self._word) for one in _LITERALS):
-                    self.invalid = True
-                    before = [Leaving(token.raw[:at], at, same=True)] if at else []
-                    return [*leaving, *before, *self._as_text(token.raw[at:])]
-        return [*leaving, Leaving(token.raw, len(token.raw), same=True)]
+                self._bare += piece
+                if len(self._bare) > _MAX_BARE or not _may_be_value(self._bare):
+                    return self._give_back(raw[found.end() :])
+                continue
+            leaving.append(Leaving(piece, len(piece), same=True))
+        return ""
+
+    def _give_back(self, rest: str) -> str:
+        self.invalid = True
+        bare, self._bare = self._bare, ""
+        return bare + rest
 
     def _as_text(self, text: str, *, final: bool = False) -> list[Leaving]:
         if self._plain is None:
@@ -92,13 +135,16 @@ class JSONRun:
         inner, self._inner = self._inner, None
         return self._written(inner.finish()) if inner is not None else []
 
-    def _end_of_number(self) -> list[Leaving]:
-        number, self._number = self._number, ""
-        if not number:
+    def _end_of_bare(self) -> list[Leaving]:
+        bare, self._bare = self._bare, ""
+        if not bare:
             return []
-        changed = self._filter.whole(number, self._counts)
-        same = changed == number
-        return [Leaving(number if same else f'"{quoted(changed)}"', len(number), same)]
+        self._parted = False
+        value = bare.rstrip()
+        changed = self._filter.whole(value, self._counts) if value not in _LITERALS else value
+        if changed == value:
+            return [Leaving(bare, len(bare), same=True)]
+        return [Leaving(f'"{quoted(changed)}"{bare[len(value) :]}', len(bare), same=False)]
 
     def _written(self, pieces: list[Leaving]) -> list[Leaving]:
         """Pieces of what a string says as pieces of how it is written: unchanged ones as they were."""
@@ -118,6 +164,14 @@ class JSONRun:
             size -= len(text)
             written.append(raw)
         return "".join(written)
+
+
+def _is_value(bare: str) -> bool:
+    return bare in _LITERALS or _NUMBER.fullmatch(bare) is not None
+
+
+def _may_be_value(begun: str) -> bool:
+    return _NUMBER_BEGUN.fullmatch(begun) is not None or any(one.startswith(begun) for one in _LITERALS)
 
 
 def whole_json(text: str, plan: Filter, counts: Counter[str]) -> tuple[str, bool]:

@@ -1,4 +1,4 @@
-"""JSON that comes in pieces, as the strings and numbers in it: what stands for them is put back so that it stays JSON.
+"""JSON that comes in pieces, as the strings in it and what stands between them.
 
 A reader for the arguments of tool calls. It follows RFC 8259 as far as it must to know where a string begins and ends;
 whether the whole is valid is not its question.
@@ -12,18 +12,16 @@ from typing import NamedTuple
 
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _PLAIN = re.compile(r'[^"\\]+')
-_BETWEEN = re.compile(r'[^"0-9+\-.eE]+')
-_NUMBER = re.compile(r"[0-9+\-.eE]+")
+_OUTSIDE = re.compile(r'[^"]+')
 _HEX = re.compile(r"[0-9a-fA-F]{4}")
 
 
 class Token(NamedTuple):
-    """A stretch of JSON: ``raw`` as it came, ``text`` what it says. ``kind`` is "string" or "number" inside of one."""
+    """A stretch of JSON: ``raw`` as it came; inside of a string (``is_text``) ``text`` is what it says."""
 
-    kind: str
     raw: str
     text: str = ""
-    ends: bool = False
+    is_text: bool = False
 
 
 class JSONReader:
@@ -33,7 +31,7 @@ class JSONReader:
 
     def __init__(self) -> None:
         self._rest = ""
-        self._inside = ""
+        self._inside = False
 
     def feed(self, piece: str, *, final: bool = False) -> list[Token]:
         """The tokens that `piece` completes; half an escape waits for the rest of it."""
@@ -46,7 +44,7 @@ class JSONReader:
             at += len(token.raw)
         self._rest = data[at:]
         if final and self._rest:
-            tokens.append(Token(self._inside, self._rest, self._rest))
+            tokens.append(Token(self._rest, self._rest, is_text=self._inside))
             self._rest = ""
         return tokens
 
@@ -56,25 +54,18 @@ class JSONReader:
         return rest
 
     def _next(self, data: str, at: int, final: bool) -> Token | None:
-        if self._inside == "string":
-            if data[at] == '"':
-                self._inside = ""
-                return Token("", '"', ends=True)
-            if data[at] == "\\":
-                return _escape(data, at, final)
-            found = _PLAIN.match(data, at)
-            assert found is not None
-            return Token("string", found[0], found[0])
         if data[at] == '"':
-            ends, self._inside = self._inside == "number", "string"
-            return Token("", '"', ends=ends)
-        if found := _NUMBER.match(data, at):
-            self._inside = "number"
-            return Token("number", found[0], found[0])
-        found = _BETWEEN.match(data, at)
+            self._inside = not self._inside
+            return Token('"')
+        if not self._inside:
+            found = _OUTSIDE.match(data, at)
+            assert found is not None
+            return Token(found[0])
+        if data[at] == "\\":
+            return _escape(data, at, final)
+        found = _PLAIN.match(data, at)
         assert found is not None
-        ends, self._inside = self._inside == "number", ""
-        return Token("", found[0], ends=ends)
+        return Token(found[0], found[0], is_text=True)
 
 
 def _escape(data: str, at: int, final: bool) -> Token | None:
@@ -82,7 +73,7 @@ def _escape(data: str, at: int, final: bool) -> Token | None:
     if char == "u":
         if not _HEX.fullmatch(data[at + 2 : at + 6]):
             waits = len(data) < at + 6 and not final
-            return None if waits else Token("string", data[at : at + 2], data[at : at + 2])
+            return None if waits else Token(data[at : at + 2], data[at : at + 2], is_text=True)
         code, raw = int(data[at + 2 : at + 6], 16), data[at : at + 6]
         if 0xD800 <= code < 0xDC00:  # the first half of a pair
             if len(data) < at + 12 and not final and data[at + 6 : at + 8] in ("", "\\", "\\u"):
@@ -90,9 +81,9 @@ def _escape(data: str, at: int, final: bool) -> Token | None:
             low = data[at + 8 : at + 12]
             if data[at + 6 : at + 8] == "\\u" and _HEX.fullmatch(low) and 0xDC00 <= int(low, 16) < 0xE000:
                 code, raw = 0x10000 + ((code - 0xD800) << 10) + int(low, 16) - 0xDC00, data[at : at + 12]
-        return Token("string", raw, chr(code))
+        return Token(raw, chr(code), is_text=True)
     if char or final:
-        return Token("string", data[at : at + 2], _ESCAPES.get(char, data[at : at + 2]))
+        return Token(data[at : at + 2], _ESCAPES.get(char, data[at : at + 2]), is_text=True)
     return None
 
 

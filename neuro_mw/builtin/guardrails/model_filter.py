@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from neuro_mw import Blocked, MiddlewareContext, Response
 
+from .fields import strings_in
 from .judge import Judge
 from .judge_settings import ModelFilter
 from .verdict import Verdict
@@ -33,7 +34,10 @@ class AnswerFilter:
         if response.blocked is not None:
             return response
         said = [clean("output", response.text), clean("reasoning", response.reasoning)]
-        said += [clean("tool_arguments", call.arguments) for call in response.tool_calls]
+        for call in response.tool_calls:
+            arguments = clean("tool_arguments", call.arguments)
+            said.append(f"{clean('output', call.name)} {arguments}" if arguments.strip() else "")
+        said += [clean("output", text) for text in strings_in(response.provider_fields)]
         text = "\n\n".join(one for one in said if one.strip())
         if not text:
             return response

@@ -44,9 +44,9 @@ class Pattern:
         self.longest = rule.max_chars if shape.longest is None else min(shape.longest, rule.max_chars)
 
     def checked(self, view: View, begin: int, end: int) -> int:
-        """Where a match ends after the rule's check; at its beginning where it is none."""
+        """How many characters of a match the rule's check leaves; negative where none begins within so many."""
         check = self.rule.check
-        return end if check is None else begin + check(view.norm[begin:end])
+        return end - begin if check is None else check(view.norm[begin:end])
 
     def within(self, view: View, start: int, stop: int) -> Iterator[Any]:
         """RE2's matches between two places, none over another; edges depend on what is around them."""
@@ -62,16 +62,21 @@ class Pattern:
 class Search:
     """One pattern over one view, from left to right."""
 
-    __slots__ = ("_at", "_found", "_stop", "_view", "pattern")
+    __slots__ = ("_at", "_found", "_row", "_stop", "_view", "_width", "pattern")
 
     def __init__(self, pattern: Pattern, view: View) -> None:
         self.pattern, self._view = pattern, view
         self._at = -1  # where the next that `_found` gives is the first from there on
+        self._width = max(_WINDOW, 4 * pattern.longest)
+        self._row = False  # whether the last would have been longer than is allowed: the next begins where it ends
 
     def find(self, start: int) -> tuple[int, int] | None:
         """The leftmost match from `start` on, the longest there that is allowed; not checked yet."""
         view, longest = self._view, self.pattern.longest
         size = len(view.norm)
+        if self._row and (end := self.pattern.longest_at(view, start)) > start:
+            return start, end
+        self._row = False
         if start != self._at:
             self._open(start)
         while True:
@@ -79,24 +84,27 @@ class Search:
             if found is None:
                 if self._stop == size:
                     return None
+                self._width = min(2 * self._width, max(_WINDOW, 4 * longest))
                 self._open(max(start, self._stop - longest))  # a match that begins before would have been seen
                 continue
             first, last = found.span()
             begin, end = view.char(first), view.char(last)
             if begin + longest > self._stop < size:
+                self._width = max(2 * longest, self._width)
                 self._open(max(start, self._stop - longest))  # it may go on behind, and so may one before it
                 continue
             self._at = end
             if end - begin > longest:
+                self._row = True
                 end = self.pattern.longest_at(view, begin)
             if end > begin:
                 return begin, end
-            start = begin + 1
+            self._row, start = False, begin + 1
+            self._width = longest + longest // 8 + 1  # so that no more of the same is seen than can be too long
             self._open(start)
 
     def _open(self, start: int) -> None:
-        size, longest = len(self._view.norm), self.pattern.longest
-        self._stop = min(size, start + max(_WINDOW, 4 * longest))
+        self._stop = min(len(self._view.norm), start + self._width)
         self._found = self.pattern.within(self._view, start, self._stop)
 
 

@@ -54,6 +54,12 @@ _VALUES = {ord(letter): str(int(letter, 36)) for letter in string.ascii_letters}
 _DOUBLED = str.maketrans("0123456789", "0246813579")  # twice the digit, less 9 where that has two digits
 _GROUP = re.compile(r"[0-9]+")
 
+# What check_card decides on: digits that begin as those of an issuer; and what holds none, decimals and ids of twelve.
+CARD = (
+    r"(?:\b(?:[2-6]\d{3}|8[12]\d\d|1800)(?:[ -]?\d){8,15}|(?i:id)[\"']?[:=] ?[\"']?[56]\d{11}"
+    r"|\b\d{1,20}\.(?:[2-6]\d{3}|8[12]\d\d|1800)\d{8,15})\b"
+)
+
 
 def luhn(digits: str) -> bool:
     """Whether a string of ASCII digits has a right Luhn check digit (ISO/IEC 7812-1).
@@ -71,26 +77,28 @@ def issued(digits: str) -> bool:
 
 
 def check_card(text: str) -> int:
-    """How many first characters of a run of digits, spaces and dashes are a card number; 0 for none.
+    """How many first characters of a run of digits, spaces and dashes are a card number; 0 or less for none.
 
     Bare, or grouped as printed: fours, 4-6-5 of American Express, 4-6-4 of Diners. Numbers that follow after a space,
     as a date of expiry does, are no part of it.
     """
+    if "." in text or text.startswith(("i", "I")):
+        return -len(text)
     found = list(_GROUP.finditer(text))
     if not found or (len(found[0][0]) != 4 and len(found[0][0]) < _SHORTEST):
         return 0
     groups = [group[0] for group in found]
-    while groups:
+    while sum(map(len, groups)) >= _SHORTEST:
         end = found[len(groups) - 1].end()
         cut = end < len(text) and text[end] != " "  # out of a longer run
         if not cut and _grouped(text[:end], groups) and _card("".join(groups)):
             return end
         groups.pop()
-    return 0
+    return -len(text) if len(found) == 1 else 0
 
 
 def _card(digits: str) -> bool:
-    return len(digits) >= _SHORTEST and issued(digits) and luhn(digits)
+    return issued(digits) and luhn(digits)
 
 
 def _grouped(number: str, groups: list[str]) -> bool:

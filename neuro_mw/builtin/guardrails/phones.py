@@ -14,12 +14,14 @@ _THREE_DIGITS = re.compile(
     r"21[1-368]|22\d|23\d|24\d|25[0-8]|26\d|29[01789]|35\d|37[0-8]|38[0-35-79]|42[013]|50\d|59\d|67[02-9]|68[0-35-9]"
     r"|69[0-2]|80[08]|85[02356]|87[0-48]|88[0-38]|96[0-8]|97[0-79]|99[2-68]"
 )
+_NONE = re.compile(r"\d+\.(?:[2-9]\d{9}|0\d{4,12})\b|[iI].*", re.ASCII | re.DOTALL)
 _EXTENSION = re.compile(r" ?[xXeE#]")  # of x, ext and #, as the pattern has them
 _GROUP = re.compile(r"[0-9]+")
 _DAY = re.compile(r"20\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d?$")  # +20251122-1 ends a version
-_COUNTING = ("0123456789", "01234567890", "9876543210")
+_FIGURES = ("0123456789", "01234567890", "9876543210", "2147483647", "2147483648", "4294967295", "4294967296")
 _FEWEST = 7
-_LONGEST_BARE = 11
+_SHORTEST_BARE, _LONGEST_BARE = 10, 11
+_MOST_GROUPS = 5
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _MONTH_OR_DAY = re.compile(r"0[1-9]|[12]\d|3[01]")
 
@@ -48,13 +50,45 @@ _SUBSCRIBER = re.compile(
     r"|[2-9]\d([ -])\d{3}\5\d\d\5\d\d"
 )
 
+# What check_phone decides on. Each form stands with the groups of digits behind it, of which the check has to know.
+_SIGNS = "[ ()./-]{0,3}"
+
+
+def _same(signs: str, form: str) -> str:
+    """A form with the same sign in all places of a low line."""
+    return "|".join(form.replace("_", re.escape(sign)) for sign in signs)
+
+
+_FORMS = (
+    r"\b[2-9]\d\d[2-9]\d{6}|\b0[1-9]\d{8}\d?",
+    r"(?:\b1[ .-]?)?\(\d{3}\) ?\d{3}[ .-]\d{4}|\b(?:1[ .-])?(?:" + _same(" .-", r"\d{3}_\d{3}_\d{4}") + ")",
+    r"\(\d{2,5}\)[ -]?\d{3,4}[ -]?\d{3,4}|\(0\d{1,4}\)[ -]?\d{2,4}(?:[ -]\d{2,4}){1,3}|\(0\d{2,4}\)[ -]?\d{5,8}",
+    r"\b0[1-9]\d{0,3}(?:" + _same(" .-", r"(?:_\d{2,4}){2,4}") + r"|[ /-]\d{5,8})",
+    r"\b[2-9]\d\d[ -]\d{4}|\b[2-9]\d{3} \d{4}|\b[2-9]\d \d{6}|\b[2-9]\d(?:-\d\d){3}",
+    r"\b[2-9]\d(?:[ -]\d{3}){2}|\b[2-9]\d(?:"
+    + _same(" -", r"\d_\d\d_\d{3}|\d_\d{3}_\d{3}|_\d{3}_\d{3}_\d{4}|_\d{3}_\d\d_\d\d")
+    + ")",
+)
+PHONE = (
+    r"(?i)(?:"
+    # a group of one digit only after the calling code: +33 1 ..., +46 (0)8 ...
+    rf"\+\(?[1-9]\d{{0,3}}(?:{_SIGNS}\d){{0,2}}(?:{_SIGNS}\d{{2,3}}){{2,5}}"
+    rf"|\b00{_SIGNS}[1-9](?:{_SIGNS}\d){{0,3}}(?:{_SIGNS}\d{{2,3}}){{2,5}}"
+    rf"|(?:{'|'.join(_FORMS)})(?:[ ()./-]{{1,3}}\d{{2,9}}){{0,8}}"
+    r")(?: ?(?:x|ext\.?|#) ?\d{1,6})?\b"
+    # and what holds none: the digits of decimals, and ids
+    r"|\b\d{1,20}\.(?:[2-9]\d{9}|0\d{4,12})\b|id[\"']?[:=] ?[\"']?\d{10,11}\b"
+)
+
 
 def check_phone(text: str) -> int:
-    """How many first characters of a run of digits and separators are a telephone number; 0 for none.
+    """How many first characters of a run of digits and separators are a telephone number; 0 or less for none.
 
     >>> check_phone("(212) 555-0123 x89"), check_phone("212-555-0123 12"), check_phone("2026-11-22")
     (18, 12, 0)
     """
+    if none := _NONE.match(text):
+        return -none.end()
     if len(text) > _LONGEST_BARE and text.isdecimal():
         return 0  # a figure
     extension = _EXTENSION.search(text)
@@ -65,6 +99,8 @@ def check_phone(text: str) -> int:
     digits = sum(sizes)
     if sizes == [3, 2, 4] or (len(sizes) == 4 and max(sizes) < 4 and text.count(".") == 3):
         return 0  # a social security number, or an address of the internet
+    if sizes[:3] == [8, 4, 4]:
+        return 0  # a UUID
     while digits >= _FEWEST:
         end = found[len(groups) - 1].end()
         if end == whole:
@@ -73,18 +109,35 @@ def check_phone(text: str) -> int:
         elif text[end].isspace() and _strong(text[:end], groups, digits):
             return end  # figures that follow after a space
         digits -= len(groups.pop())
-    return 0
+    return -_row(text, found)
+
+
+def _row(text: str, found: list[re.Match[str]]) -> int:
+    """Before which place in a row of groups no number begins: too many groups would follow each."""
+    signs, last = set(text), len(found) - _MOST_GROUPS
+    if last <= 0 or "+" in signs or "(" in signs:
+        return 0
+    sizes, spaced = [len(group[0]) for group in found], " " in signs
+    for at in range(last):
+        first = text[found[at].start()]
+        if first == "0" and (spaced or text.startswith("00", found[at].start())):
+            return found[at].start()
+        if sizes[at] >= _SHORTEST_BARE or sizes[at : at + 3] == [3, 3, 4] or sizes[at : at + 4] == [1, 3, 3, 4]:
+            return found[at].start()
+    return found[last].start()
 
 
 def _strong(number: str, groups: list[str], digits: int) -> bool:
     if number[0] == "+":
         return "/" not in number and _international("".join(groups))
     if number.startswith("00"):
-        return len(groups) > 1 and _international("".join(groups)[2:])
+        if len(groups) == 1 or ("." in number and number != ".".join(groups)):  # seconds: 00.515347 7474
+            return False
+        return _international("".join(groups)[2:])
     if not 8 <= digits <= 11 or _dated(groups):
         return False
     if len(groups) == 1:
-        return bool(_BARE.fullmatch(number)) and number not in _COUNTING
+        return bool(_BARE.fullmatch(number)) and number not in _FIGURES
     sizes = list(map(len, groups))
     if number[0] not in "(01" and sizes != [3, 3, 4]:
         return False

@@ -10,8 +10,8 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
-from .payment import check_card, check_iban
-from .phones import check_phone
+from .payment import CARD, check_card, check_iban
+from .phones import PHONE, check_phone
 from .rules import Rule
 
 TYPES = ("email", "phone", "credit_card", "iban", "ssn", "ip", "mac")
@@ -67,10 +67,13 @@ def check_ssn(text: str) -> int:
 
 
 def check_ipv4(text: str) -> int:
-    """The whole text where it is an address of somebody: not 0.x, loopback, a netmask, or a version such as 1.2.3.4."""
-    if not _IPV4.fullmatch(text) or text.startswith(("0.", "127.", "255.")) or len(text) == len("1.2.3.4"):
-        return 0
-    return len(text)
+    """The whole text where it is an address of somebody: not 0.x, loopback, a netmask, or a version such as 1.2.3.4.
+
+    Nor what ends in .0.0.0, as versions of browsers do. A row of more than four numbers, as in an object identifier,
+    holds none.
+    """
+    nobody = text.startswith(("0.", "127.", "255.")) or text.endswith(".0.0.0") or len(text) == len("1.2.3.4")
+    return -len(text) if nobody or not _IPV4.fullmatch(text) else len(text)
 
 
 def check_ipv6(text: str) -> int:
@@ -80,6 +83,8 @@ def check_ipv6(text: str) -> int:
     at first.
     """
     groups = _HEX.findall(text.split(".")[0])
+    if len(groups) > 8 and "::" not in text:
+        return -len(":".join(groups[:-8]))  # from each of these on there are too many
     if not any(len(group) > 2 for group in groups):
         return 0  # pairs are a fingerprint or times
     if "::" in text and not (len(groups[0]) == 4 and groups[0][0] in "23fF" and text.startswith(groups[0])):
@@ -108,16 +113,17 @@ _RULES = [
         keywords=("@",),
         max_chars=318,
     ),
-    Rule("pii.credit_card", r"\b\d{4}(?:[ -]?\d){8,15}\b", check=check_card, max_chars=34),
+    Rule("pii.credit_card", CARD, check=check_card, max_chars=61),
     Rule("pii.iban", r"(?i)\b[a-z]{2}\d\d(?: ?[a-z0-9]{1,4}){3,8}\b", check=check_iban, max_chars=44),
     Rule("pii.ssn", r"\b\d{3}[ -]\d{2}[ -]\d{4}\b", check=check_ssn, max_chars=11),
-    Rule("pii.ip", r"\b\d{1,3}(?:\.\d{1,3}){3,4}\b", check=check_ipv4, max_chars=19),
+    Rule("pii.ip", r"\b\d{1,3}(?:\.\d{1,3}){3,31}\b", check=check_ipv4, max_chars=127),
     Rule(
         "pii.ip.v6",
-        r"(?i)(?:\b[0-9a-f]{1,4}|:)(?::[0-9a-f]{0,4}){2,8}(?:\.\d{1,3}){0,3}",
+        r"(?i)\b(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4}){5,15}|[23f][0-9a-f]{3}(?::[0-9a-f]{1,4}){0,6}:(?::[0-9a-f]{0,4}){1,7})"
+        r"(?:\.\d{1,3}){0,3}",
         type="IP",
         check=check_ipv6,
-        max_chars=57,
+        max_chars=91,
     ),
     Rule(
         "pii.mac",
@@ -125,13 +131,6 @@ _RULES = [
         check=check_mac,
         max_chars=17,
     ),
-    Rule(
-        # the last: it looks like many of the others, and where one of these stands its check is spared
-        "pii.phone",
-        # a group of one digit only after the calling code: +33 1 ..., +46 (0)8 ...
-        r"(?i)(?:\+|\(|\b)\(?\d{1,4}(?:[ ()./-]{0,3}\d){0,2}(?:[ ()./-]{0,3}\d{2,3}){2,5}"
-        r"(?: ?(?:x|ext\.?|#) ?\d{1,6})?\b",
-        check=check_phone,
-        max_chars=80,
-    ),
+    # the last: it looks like many of the others, and where one of these stands its check is spared
+    Rule("pii.phone", PHONE, check=check_phone, max_chars=144),
 ]

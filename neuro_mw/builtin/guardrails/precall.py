@@ -8,13 +8,13 @@ from collections import Counter, OrderedDict
 from threading import Lock
 from typing import Any
 
-from neuro_mw import Blocked, MiddlewareContext
+from neuro_mw import Blocked, MiddlewareContext, Params
 from neuro_mw.request_texts import texts_of
 
 from .filters import filter_of
 from .judge import Judge
 from .judge_settings import SANITIZED, JudgeAction, PrecallEvaluation, sanitizing_rule
-from .messages import RequestFilter
+from .messages import INPUT_PARAMS, RequestFilter
 from .verdict import Verdict
 
 BLOCKED = "Request contains inappropriate content and has been blocked."
@@ -57,12 +57,13 @@ class VerdictCache:
 
 
 class Precall:
-    """Judges the newest user turn, once for each text, and does what the settings say: block, sanitize, warn or log.
+    """Judges each user turn once, when it is new, and does what the settings say: block, sanitize, warn or log.
 
     A turn is user messages that follow one another; while tools are called for the newest one, it stays that, and what
     was said of it is remembered. What is judged is its text: where it has none, as with images, nothing is asked.
-    Earlier turns are not judged, but what is remembered of them holds: they go out sanitized as before, and in place of
-    one that was blocked stands the replacement text.
+    Earlier turns of which nothing is remembered are new, too: they are judged with the newest, in one question. What is
+    remembered of earlier turns holds: they go out sanitized as before, and in place of one that was blocked stands the
+    replacement text.
     """
 
     def __init__(self, settings: PrecallEvaluation, replacement_text: str) -> None:
@@ -72,14 +73,58 @@ class Precall:
         rules = [sanitizing_rule(pattern) for pattern in settings.sanitization_patterns]
         self._sanitizing = filter_of(rules, {SANITIZED: "redact"}, text=replacement_text)
 
-    async def judged(self, messages: list[Any], context: MiddlewareContext, counts: Counter[str]) -> list[Any]:
+    async def params(self, params: Params, context: MiddlewareContext, counts: Counter[str]) -> Params:
+        """The params to go on with. Raises Blocked; counts what was found."""
+        messages = params.get("messages")
+        holders = (params, params.get("extra_body"))
+        beside = [one[name] for one in holders if isinstance(one, dict) for name in INPUT_PARAMS if one.get(name)]
+        said = _text([{"content": one} for one in beside])
+        judged = await self.judged(messages if isinstance(messages, list) else [], context, counts, said)
+        return {**params, "messages": judged} if isinstance(messages, list) else params
+
+    async def judged(
+        self, messages: list[Any], context: MiddlewareContext, counts: Counter[str], beside: str = ""
+    ) -> list[Any]:
         """The messages to go on with. Raises Blocked; counts what was found."""
-        *earlier, turn = turns_of(messages) or [[]]
-        messages = self._as_before(messages, earlier, context)
-        text = _text([messages[at] for at in turn])
-        if not text.strip():
+        turns = [(turn, _text([messages[at] for at in turn])) for turn in turns_of(messages)]
+        newest = turns.pop() if turns else ([], "")
+        turns.append((newest[0], "\n".join(one for one in (newest[1], beside) if one)))
+        turns = [(turn, text) for turn, text in turns if text.strip()]
+        if not turns:
             return messages
-        found = await self._verdict(text, context)
+        keys = [self._key(text, context) for _, text in turns]
+        verdicts = [self._cache.get(key) for key in keys]
+        found: Verdict | str | None = verdicts[-1]
+        if None in verdicts:
+            last = len(turns) - 1
+            new = [at for at, verdict in enumerate(verdicts) if verdict is None or at == last]
+            found = await self._judge.judge("\n\n".join([turns[at][1] for at in new]), context)
+            if isinstance(found, Verdict) and (len(new) == 1 or "block" not in self._categories(found).values()):
+                for at in new:
+                    verdicts[at] = found
+                    self._cache.put(keys[at], found)
+        for (turn, _), verdict in zip(turns[:-1], verdicts, strict=False):
+            messages = self._as_before(messages, turn, verdict)
+        assert found is not None
+        return self._done(messages, turns[-1][0], found, context, counts)
+
+    def _as_before(self, messages: list[Any], turn: list[int], verdict: Verdict | None) -> list[Any]:
+        """The messages, with an earlier turn as it went out when it was judged."""
+        actions = self._categories(verdict).values() if verdict is not None else ()
+        if "block" in actions:
+            said = {at: {"role": messages[at].get("role"), "content": self._replacement} for at in turn}
+            return [said.get(at, one) for at, one in enumerate(messages)]
+        return self._sanitized(messages, turn, Counter()) if "sanitize" in actions else messages
+
+    def _done(
+        self,
+        messages: list[Any],
+        turn: list[int],
+        found: Verdict | str,
+        context: MiddlewareContext,
+        counts: Counter[str],
+    ) -> list[Any]:
+        """What the settings say, done with the newest turn."""
         detail: dict[str, Any] = {"detector": "precall_evaluation", "channel": "input"}
         if isinstance(found, Verdict):
             held = self._categories(found)
@@ -107,32 +152,10 @@ class Precall:
         self._judge.report(held[category], what if isinstance(found, Verdict) else f"{what} ({found})", context)
         return messages
 
-    def _as_before(self, messages: list[Any], turns: list[list[int]], context: MiddlewareContext) -> list[Any]:
-        """The messages, with the earlier turns as they went out when they were judged."""
-        for turn in turns:
-            known = self._cache.get(self._key(_text([messages[at] for at in turn]), context))
-            actions = self._categories(known).values() if known is not None else ()
-            if "block" in actions:
-                said = {at: {"role": messages[at].get("role"), "content": self._replacement} for at in turn}
-                messages = [said.get(at, one) for at, one in enumerate(messages)]
-            elif "sanitize" in actions:
-                messages = self._sanitized(messages, turn, Counter())
-        return messages
-
     def _key(self, text: str, context: MiddlewareContext) -> bytes:
         # a model without its provider belongs to the provider that the call goes to
         judge = self._settings.asked or context.model
         return self._cache.key(context.provider, judge, self._settings.prompt, text)
-
-    async def _verdict(self, text: str, context: MiddlewareContext) -> Verdict | str:
-        key = self._key(text, context)
-        known = self._cache.get(key)
-        if known is not None:
-            return known
-        found = await self._judge.judge(text, context)
-        if isinstance(found, Verdict):
-            self._cache.put(key, found)
-        return found
 
     def _categories(self, verdict: Verdict) -> dict[str, JudgeAction]:
         """What holds of a turn, the gravest first, with its action."""
@@ -164,7 +187,7 @@ def turns_of(messages: list[Any]) -> list[list[int]]:
     follows = False
     for at, message in enumerate(messages):
         role = message.get("role") if isinstance(message, dict) else "system"
-        if role not in _NOT_OF_USERS:
+        if role not in _NOT_OF_USERS and not _only_results(message):
             if not follows:
                 turns.append([])
             turns[-1].append(at)
@@ -172,6 +195,14 @@ def turns_of(messages: list[Any]) -> list[list[int]]:
         elif role not in ("system", "developer"):
             follows = False
     return turns
+
+
+def _only_results(message: dict[str, Any]) -> bool:
+    """Whether a user's message is the result of tools (Anthropic's dialect), and nothing that a user said."""
+    content = message.get("content")
+    if not isinstance(content, list) or not content:
+        return False
+    return all(isinstance(part, dict) and str(part.get("type")).endswith("tool_result") for part in content)
 
 
 def _text(turn: list[dict[str, Any]]) -> str:

@@ -31,9 +31,10 @@ class Rule(_Named):
 
     ``id`` is the detector and what it finds, ``pattern`` is in RE2's syntax and takes the longest match at the leftmost
     place, of at most ``max_chars`` characters. ``check`` gets the text of such a match and says how many of its first
-    characters are one (0: it is none, and the search goes on behind its first character). ``keywords`` are lower-case
-    literals of which every match holds at least one, whatever its case. ``type`` stands for ``{type}`` in a
-    replacement; it is the last part of the id where it is not set.
+    characters are one. 0: it is none, and the search goes on behind its first character. -n: it is none, and none
+    begins within its first n characters. ``keywords`` are lower-case literals of which every match of the pattern holds
+    at least one, whatever its case. ``type`` stands for ``{type}`` in a replacement; it is the last part of the id
+    where it is not set.
 
     >>> Rule("pii.ssn", r"\b\d{3}-\d{2}-\d{4}\b").type
     'SSN'

@@ -97,8 +97,15 @@ class RuleSet:
             held = min(held, self._beginnings.hold(view, start))
         return min(held, view.norm.rfind("\n") + 1) if self._engines else held
 
-    def matches(self, view: View, start: int, stop: int) -> Iterator[tuple[int, int, AnyRule]]:
-        """The matches that begin from `start` on and before `stop`, in positions of the view."""
+    def matches(
+        self, view: View, start: int, stop: int, skips: dict[int, int] | None = None
+    ) -> Iterator[tuple[int, int, AnyRule]]:
+        """The matches that begin from `start` on and before `stop`, in positions of the view.
+
+        ``skips`` says before which position a rule has none, by the rule's place in the set; what the checks say about
+        that is added.
+        """
+        skips = {} if skips is None else skips
         unknown = -len(view) - 1  # stands before all that begins there: a pattern has to be searched from there on
         # where it begins, its end (negative: the longest first), the rule's place, and the search if it goes on
         found: list[tuple[int, int, int, Search | None]] = []
@@ -107,7 +114,9 @@ class RuleSet:
         for engine in self._engines:
             found += [(begin, -end, order, None) for begin, end, order in engine.find(view.norm, start, stop)]
         if self._patterns:
-            found += [(start, unknown, one.order, Search(one, view)) for one in self._active(view, start)]
+            for pattern in self._active(view, start):
+                place = max(start, skips.get(pattern.order, 0))
+                found.append((place, unknown, pattern.order, Search(pattern, view)))
         heapify(found)
         while found and found[0][0] < stop:
             begin, back, order, one = found[0]
@@ -118,9 +127,12 @@ class RuleSet:
                 else:
                     heapreplace(found, (span[0], -span[1], order, one))
                 continue
-            end = -back if one is None else one.pattern.checked(view, begin, -back)
+            end = -back if one is None else begin + one.pattern.checked(view, begin, -back)
             if end != -back:
-                heapreplace(found, (begin + 1, unknown, order, one))
+                rest = begin + 1
+                if end < begin:  # to the end of a character that stands for several
+                    rest = skips[order] = view.after(view.end(min(begin + begin - end, -back)))
+                heapreplace(found, (rest, unknown, order, one))
                 if end > begin:
                     heappush(found, (begin, -end, order, None))
                 continue

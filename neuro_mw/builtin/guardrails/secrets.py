@@ -153,7 +153,7 @@ _OTHERS = [
     ),
     Rule(
         "secrets.assignment",
-        r"(?i)(?:secret|token|credential|(?:api|access|auth|secret|private|encryption|signing)[_-]?key)"
+        r"(?i)(?:secret|(?:per_)?token|credential|(?:api|access|auth|secret|private|encryption|signing)[_-]?key)"
         r"[\"']?[ \t]{0,3}(?::=|=>|[:=])[ \t]{0,3}"
         r"(?:[\"'`][^\s\"'`]{12,}[\"'`]|[^\s\"'`,;<>(){}\[\]&]{16,}[(\[]?)",
         type="SECRET",

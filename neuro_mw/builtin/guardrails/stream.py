@@ -17,7 +17,7 @@ class RuleStream:
     ``matches`` are those found so far; ``held`` is what may yet become one.
     """
 
-    __slots__ = ("_at", "_base", "_buffer", "_line", "_replace", "_rules", "matches")
+    __slots__ = ("_at", "_base", "_buffer", "_line", "_replace", "_rules", "_skips", "matches")
 
     def __init__(self, rules: RuleSet, replace: Replace | str = "[REDACTED]") -> None:
         self._rules, self._replace = rules, replace
@@ -25,6 +25,7 @@ class RuleStream:
         self._at = 0  # where in the buffer that begins
         self._line: list[str] = []  # what came since, where whole lines are waited for
         self._base = 0  # where in the text the buffer begins
+        self._skips: dict[int, int] = {}  # where in the text a rule may match again, by its place in the set
         self.matches: list[Match] = []
 
     @property
@@ -54,7 +55,10 @@ class RuleStream:
         at = view.after(raw)
         stop = len(view) if final else rules.hold(view, at)
         leaving: list[tuple[str, Match | None]] = []
-        for begin, end, rule in rules.matches(view, at, stop) if stop > at else ():
+        skips: dict[int, int] = {}
+        if self._skips:
+            skips = {order: view.after(place - self._base) for order, place in self._skips.items()}
+        for begin, end, rule in rules.matches(view, at, stop, skips) if stop > at else ():
             first, last = max(raw, view.raw(begin)), view.end(end)
             if first > raw:
                 leaving.append((buffer[raw:first], None))
@@ -66,6 +70,10 @@ class RuleStream:
         rest = max(raw, view.raw(max(at, stop)))
         if rest > raw:
             leaving.append((buffer[raw:rest], None))
+        if skips:
+            self._skips = {
+                order: self._base + view.raw(place) for order, place in skips.items() if view.raw(place) > rest
+            }
         self._keep(view, rest)
         return leaving
 

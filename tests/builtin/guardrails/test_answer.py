@@ -236,3 +236,51 @@ def test_what_has_left_is_counted_also_where_the_stream_breaks_off() -> None:
     step.feed(ToolCallDelta(0, "c", "f", '{"a": "the secret plan is'))
     step.abort()
     assert counts == {"bad_words": 2}
+
+
+@given(text=texts, reasoning=texts, sizes=lengths, order=st.randoms(), stop=st.integers(0, 30))
+def test_what_left_and_what_is_held_is_what_came(
+    text: str, reasoning: str, sizes: list[int], order: Any, stop: int
+) -> None:
+    plan = filters({**dict.fromkeys(REDACT, "warn"), "bad_words": "redact"})
+    text, reasoning = text.replace("a", "s"), reasoning.replace("a", "s")  # it begins terms, and is none
+    pieces = [list(cut([part], sizes)) for part in (ReasoningDelta(reasoning), TextDelta(text))]
+    step, came, left = step_of(plan), [], []
+    while any(pieces) and len(came) < stop:
+        came.append(order.choice([some for some in pieces if some]).pop(0))
+        left += step.feed(came[-1])
+    found, wanted = collected([*left, *step.held()]), collected(came)
+    assert (found.text, found.reasoning) == (wanted.text, wanted.reasoning)
+
+
+def test_parts_without_text_do_not_wait_for_ever() -> None:
+    step = step_of(filters())
+    assert step.feed(TextDelta("a sec")) == [TextDelta("a ")]
+    left = [one for number in range(4000) for one in step.feed(ProviderDelta({"n": number}))]
+    assert len(left) == 4000
+    assert step.feed(TextDelta("ret plan.")) == [TextDelta("[BAD_WORDS]"), TextDelta(".")]
+
+
+def test_fields_that_change_their_kind_leave_nothing_behind() -> None:
+    step = step_of(filters())
+    step.feed(ProviderDelta({"x": "a secret"}))
+    assert step.feed(ProviderDelta({"x": ["b"]})) == [ProviderDelta({"x": ["b"]})]
+    assert step.finish() == []
+
+
+def test_tokens_are_left_out_at_any_depth_and_own_data_has_no_exempt_names() -> None:
+    left_out = Counter[str]()
+    step = step_of(filters(), left_out=left_out)
+    use = {"type": "server_tool_use", "id": "secret plan", "input": {"url": "secret plan", "id": 123456}}
+    choice = {"logprobs": {"content": [{"token": "secret"}]}, "n": 1}
+    (part,) = step.feed(ProviderDelta({"choices": [choice], "u": [use]}))
+    assert isinstance(part, ProviderDelta)
+    assert part.fields["choices"] == [{"n": 1}]
+    assert part.fields["u"][0]["input"] == {"url": "[BAD_WORDS]", "id": "[LONG]"}
+    assert part.fields["u"][0]["id"] == "secret plan"
+    assert left_out == {"logprobs": 1}
+
+
+def test_the_name_of_a_tool_is_the_models_word_too() -> None:
+    step = step_of(filters())
+    assert step.feed(ToolCallDelta(0, "c", "secret plan", "{}"))[0] == ToolCallDelta(0, "c", "[BAD_WORDS]", "{}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from neuro_mw import MiddlewareFactory, Response, ToolCall, collect, hooks_of
+from neuro_mw import BadRequest, MiddlewareFactory, Response, ToolCall, collect, hooks_of, middleware
 from neuro_mw.builtin import Guardrails
 from neuro_mw.builtin.guardrails import Rule
 from neuro_mw.testing import ScriptedModel
@@ -124,6 +126,8 @@ def test_hashes_are_the_same_for_the_same(mode: str) -> None:
         ({"role": "user", "content": [{"type": "some_new_kind", "words": {"deep": ["secret plan"]}}]},
          [{"type": "some_new_kind", "words": {"deep": ["[REDACTED]"]}}]),
         ({"role": "user", "content": ["secret plan"]}, ["[REDACTED]"]),
+        ({"role": "assistant", "content": [{"type": "tool_use", "input": {"url": "secret plan", "id": "secret plan"}}]},
+         [{"type": "tool_use", "input": {"url": "[REDACTED]", "id": "[REDACTED]"}}]),
     ],
 )  # fmt: skip
 def test_texts_under_any_key(mode: str, message: dict[str, Any], after: Any) -> None:
@@ -147,14 +151,14 @@ def test_legacy_function_calls_and_numbers(mode: str) -> None:
 
 def test_other_params_that_a_model_reads(mode: str) -> None:
     origin = ScriptedModel("ok")
-    body = {"messages": [{"role": "user", "content": "secret plan"}], "user": "secret plan"}
+    body = {"documents": [{"text": "secret plan"}], "user": "secret plan"}
     params = {"system": "secret plan", "prediction": {"type": "content", "content": "secret plan"}, "extra_body": body}
     call(wrapped(origin, **WORDS), mode, messages=[], **params)
     sent = origin.calls[0][1]
     assert sent["system"] == "secret plan", "the system's texts are left alone unless they are asked for"
     assert sent["prediction"] == {"type": "content", "content": "[REDACTED]"}
-    assert sent["extra_body"] == {"messages": [{"role": "user", "content": "[REDACTED]"}], "user": "secret plan"}
-    assert body["messages"][0]["content"] == "secret plan"
+    assert sent["extra_body"] == {"documents": [{"text": "[REDACTED]"}], "user": "secret plan"}
+    assert body["documents"][0]["text"] == "secret plan"
     call(wrapped(origin, **WORDS, apply_to=["system"]), mode, messages=[], **params)
     assert origin.calls[1][1]["system"] == "[REDACTED]"
 
@@ -251,3 +255,84 @@ def test_a_guard_that_guards_nothing_says_so(mode: str, caplog: pytest.LogCaptur
     caplog.clear()
     call(wrapped(ScriptedModel(), **WORDS), mode, messages=[])
     assert "guards nothing" not in caplog.text
+
+
+class Said(BaseModel):
+    """A part or a message of an SDK."""
+
+    type: str = "text"
+    text: str = "secret plan"
+
+
+def test_objects_that_a_layer_puts_in_are_read_too(mode: str) -> None:
+    def put(params: Any, context: Any) -> Any:
+        content = [Said(), MappingProxyType({"text": "secret plan"})]
+        return {**params, "messages": [{"role": "user", "content": content}]}
+
+    origin = ScriptedModel("ok")
+    outer = middleware("outer", priority=99, transform_params=put)
+    factory = MiddlewareFactory(preset=None, middleware=[outer, Guardrails(**WORDS)], plugins=False)
+    call(factory.apply_middleware(origin), mode, messages=[])
+    sent = origin.calls[0][1]["messages"][0]["content"]
+    assert sent == [{"type": "text", "text": "[REDACTED]"}, {"text": "[REDACTED]"}]
+
+
+@pytest.mark.parametrize("what", [b"secret plan", {"a", "b"}, object()])
+def test_what_no_rule_can_read_is_refused(mode: str, what: Any) -> None:
+    origin = ScriptedModel("ok")
+    with pytest.raises(BadRequest, match="in which no rule could look"):
+        call(wrapped(origin, **WORDS), mode, messages=[{"role": "user", "content": [{"type": "text", "text": what}]}])
+    assert origin.calls == []
+
+
+def test_what_is_too_deep_is_refused(mode: str) -> None:
+    deep: Any = "secret plan"
+    for _ in range(5000):
+        deep = [deep]
+    origin = ScriptedModel("ok")
+    with pytest.raises(BadRequest, match="nested too deeply"):
+        call(wrapped(origin, **WORDS), mode, messages=[{"role": "user", "content": [{"x": deep}]}])
+    assert origin.calls == []
+
+
+@pytest.mark.parametrize(
+    ("params", "channel"),
+    [
+        ({"documents": [{"text": "secret plan"}]}, "input"),
+        ({"guided_json": {"description": "secret plan"}}, "input"),
+        ({"response_format": {"json_schema": {"schema": {"description": "secret plan"}}}}, "system"),
+        ({"tools": [{"function": {"name": "f", "description": "secret plan"}}]}, "system"),
+    ],
+)
+def test_params_that_a_model_may_read(mode: str, params: dict[str, Any], channel: str) -> None:
+    origin = ScriptedModel("ok")
+    call(wrapped(origin, **WORDS, apply_to=[channel]), mode, messages=[], **params)
+    assert "secret" not in json.dumps(origin.calls[0][1])
+    assert "REDACTED" in json.dumps(origin.calls[0][1])
+
+
+def test_params_that_are_settings_stay(mode: str) -> None:
+    origin = ScriptedModel("ok")
+    given = {"user": "secret plan", "metadata": {"a": "secret plan"}, "stop": ["secret plan"], "seed": 41111111}
+    call(wrapped(origin, **WORDS, pii=True), mode, messages=[], **given)
+    assert {key: origin.calls[0][1][key] for key in given} == given
+
+
+def test_a_name_is_text_unless_it_is_a_tools(mode: str) -> None:
+    origin = ScriptedModel("ok")
+    tool = {"role": "function", "name": "plan", "content": ""}
+    messages = [{"role": "user", "name": "secret plan", "content": "x"}, tool]
+    call(wrapped(origin, bad_words=["secret plan", "plan"]), mode, messages=messages)
+    assert [one["name"] for one in origin.calls[0][1]["messages"]] == ["[REDACTED]", "plan"]
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_taking_out_what_is_invisible_makes_no_match(mode: str, normalize: bool) -> None:
+    model = wrapped(ScriptedModel("a sec\u200bret p\u2060lan", cuts=(2,)), **WORDS, invisible=True, normalize=normalize)
+    assert call(model, mode, messages=[]).text == "a [REDACTED]"
+
+
+def test_half_a_surrogate_pair_is_text_like_other(mode: str) -> None:
+    model = wrapped(ScriptedModel("half \ud83d of a secret plan", cuts=(3,)), **WORDS, pii=True, secrets=True)
+    found = call(model, mode, messages=[{"role": "user", "content": "\ud83d secret plan"}])
+    assert found.text == "half \ud83d of a [REDACTED]"

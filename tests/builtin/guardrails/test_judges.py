@@ -259,3 +259,64 @@ def test_a_blocked_turn_does_not_reach_the_model_later(mode: str) -> None:
     ((_, sent),) = origin.calls
     assert sent["messages"][0] == {"role": "user", "content": "[REDACTED]"}
     assert "something bad" not in json.dumps(sent)
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [{"role": "user", "content": "something bad"}, {"role": "assistant", "content": BLOCKED}],
+        [{"role": "user", "content": "something bad"}, {"role": "assistant", "content": "ok?"}],
+    ],
+)
+@pytest.mark.parametrize("cache_size", [0, 1000])
+def test_a_turn_of_which_nothing_is_remembered_is_judged_with_the_newest(
+    mode: str, history: list[Any], cache_size: int
+) -> None:
+    origin = Judged(verdict=UNSAFE)
+    model = factory_of(precall_evaluation={"cache_size": cache_size}).apply_middleware(origin)
+    messages = [*history, {"role": "user", "content": "go on"}]
+    for _ in range(2):
+        assert call(model, mode, None, messages=messages).blocked is not None
+    assert origin.calls == []
+    assert len(origin.judged) == 2
+    assert all("something bad\n\ngo on" in asked["messages"][1]["content"] for asked in origin.judged)
+
+
+def test_a_turn_whose_judge_was_down_is_judged_later(mode: str) -> None:
+    origin = Judged(verdict=ZeroDivisionError())
+    model = factory_of(precall_evaluation={}).apply_middleware(origin)
+    messages: list[Any] = [{"role": "user", "content": "something bad"}]
+    refused = call(model, mode, None, messages=messages)
+    origin.verdict = UNSAFE
+    messages += [refused.to_message(), {"role": "user", "content": "go on"}]
+    assert call(model, mode, None, messages=messages).blocked is not None
+    assert origin.calls == []
+
+
+def test_a_tool_loop_in_the_dialect_of_anthropic_is_one_turn(mode: str) -> None:
+    origin = Judged()
+    model = factory_of(precall_evaluation={}).apply_middleware(origin)
+    messages: list[Any] = [{"role": "user", "content": "look it up"}]
+    for number in range(4):
+        call(model, mode, None, messages=messages)
+        use = {"type": "tool_use", "id": f"t{number}", "name": "look", "input": {}}
+        result = {"type": "tool_result", "tool_use_id": f"t{number}", "content": "found"}
+        messages += [{"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
+    assert (len(origin.judged), len(origin.calls)) == (1, 4)
+
+
+@pytest.mark.parametrize("name", ["prompt", "input", "prediction", "suffix"])
+def test_other_params_of_the_user_are_judged(mode: str, name: str) -> None:
+    for params in ({name: "something bad"}, {"extra_body": {name: "something bad"}}):
+        origin = Judged(verdict=UNSAFE)
+        model = factory_of(precall_evaluation={}).apply_middleware(origin)
+        found = call(model, mode, {"messages": [{"role": "user", "content": "hi"}], **params})
+        assert found.blocked is not None
+        assert "hi\nsomething bad" in origin.judged[0]["messages"][1]["content"]
+
+
+def test_what_a_provider_sends_beside_is_judged(mode: str) -> None:
+    said = Response(text="fine", provider_fields={"audio": {"transcript": "harm"}, "id": "x"})
+    origin = Judged(said, UNSAFE)
+    assert ask(origin, mode, model_filter={}).text == REDACTED
+    assert "fine\n\nharm" in origin.judged[0]["messages"][1]["content"]

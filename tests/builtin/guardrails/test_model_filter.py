@@ -66,7 +66,7 @@ def test_what_the_judge_is_shown() -> None:
         response, context, clean=lambda channel, text: marked[channel] + text, provider="a", model="b", timeout_s=3
     )
     assert found is response
-    assert context.texts == ['O:the words\n\nR:the thoughts\n\nT:{"x": "told"}']
+    assert context.texts == ['O:the words\n\nR:the thoughts\n\nO:f T:{"x": "told"}\n\nO:the words']
     [asked] = context.asked
     assert (asked["model"], asked["timeout_s"], list(asked["params"])) == ("a/b", 3, ["messages"])
 
@@ -76,7 +76,8 @@ def test_all_of_an_answer_is_shown_as_data(text: str, reasoning: str, arguments:
     context = Context("safe")  # it checks the markers
     calls = [ToolCall("c", "f", one) for one in arguments]
     filtered(Response(text=text, reasoning=reasoning, tool_calls=calls), context)
-    said = [one for one in (text, reasoning, *arguments) if one.strip()]
+    said = [one for one in (text, reasoning) if one.strip()]
+    said += [f"f {one}" for one in arguments if one.strip()]
     assert context.texts == (["\n\n".join(said)] if said else [])
 
 

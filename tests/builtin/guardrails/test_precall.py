@@ -195,7 +195,7 @@ def test_the_log_names_the_wrapped_model_where_it_judges(action: str, caplog: py
 def test_sanitizing_changes_the_texts_of_the_turn_and_nothing_else() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:s3cret"}}
     part = {"type": "text", "text": "my s3cret3", "cache_control": 1}
-    old, answer, plain = user("s3cret1"), {"role": "assistant", "content": "s3cret"}, user("hello")
+    old, answer, plain = user("before"), {"role": "assistant", "content": "s3cret"}, user("hello")
     result = {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "text", "text": "s3cret"}]}
     rich = {"role": "user", "name": "bo", "content": ["S3CRET4 \uff533cret5", part, image, result]}
     tool = {"role": "tool", "tool_call_id": "c", "content": "s3cret2"}

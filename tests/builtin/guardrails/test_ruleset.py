@@ -31,6 +31,9 @@ CHECKS: list[Callable[[str], int] | None] = [
     lambda text: len(text) // 2 * 2,
     lambda text: len(text.rstrip("b1")),
     lambda text: 0 if text[0] == "a" else len(text),
+    lambda text: -2 if text[0] == "a" else len(text),
+    lambda text: -len(text) if "1" in text else len(text) // 2 * 2,
+    lambda text: -9,
 ]
 
 
@@ -93,7 +96,9 @@ def test_streamed_is_whole(some: list[Rule | Terms], text: str, places: list[int
 def test_whole_is_what_a_naive_matcher_finds(some: list[Rule | Terms], text: str) -> None:
     """Every place, every length: the leftmost, of these the longest, none over another."""
 
-    def longest_at(start: int, rule: Rule | Terms) -> int:
+    none_before = [0] * len(some)  # by rule: where its check lets it begin again
+
+    def longest_at(start: int, rule: Rule | Terms, place: int) -> int:
         ends = range(len(text), start, -1)
         if isinstance(rule, Terms):
             return max((end for end in ends if is_term(rule, start, end)), default=start)
@@ -102,7 +107,11 @@ def test_whole_is_what_a_naive_matcher_finds(some: list[Rule | Terms], text: str
         # the edges at the end see what follows: the pattern is matched in front of exactly that
         end = max((end for end in ends if re.compile(f"(?:{rule.pattern})(?<=^.{{{end}}})", re.S).match(text, start)),
                   default=start) if pattern else start  # fmt: skip
-        return start + rule.check(text[start:end]) if rule.check and end > start else end
+        if not rule.check or end == start or start < none_before[place]:
+            return end if start >= none_before[place] else start
+        size = rule.check(text[start:end])
+        none_before[place] = min(start - size, end)
+        return start + max(0, size)
 
     def is_term(rule: Terms, start: int, end: int) -> bool:
         if text[start:end] not in rule.terms:
@@ -114,7 +123,7 @@ def test_whole_is_what_a_naive_matcher_finds(some: list[Rule | Terms], text: str
 
     expected, at = [], 0
     while at < len(text):
-        end = max(longest_at(at, rule) for rule in some)
+        end = max(longest_at(at, rule, place) for place, rule in enumerate(some))
         if end > at:
             expected.append((at, end))
         at = max(end, at + 1)
@@ -226,6 +235,33 @@ def test_a_check_decides_and_shortens() -> None:
     for text, expected in (("12345", f"1{MARK}"), ("2345 35", f"{MARK} 35"), ("35", "35"), ("24681", f"{MARK}1")):
         assert plan.redact(text) == expected
         assert streamed(plan, list(text)) == expected
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_check_says_how_far_there_is_none(normalize: bool) -> None:
+    """And that holds where a stream is cut within, and where other rules still wait for what follows."""
+    seen = []
+
+    def check(text: str) -> int:
+        seen.append(text)
+        return -len(text) if "." in text else len(text)
+
+    rules = [Rule("r", r"(?:\d\.)?\d{3,5}", check=check), Terms("t", ("23-4",), "substring")]
+    plan = RuleSet(rules, normalize=normalize)
+    for text, expected in (("0.123-5 678", f"0.123-5 {MARK}"), ("0.123-4", f"0.1{MARK}"), ("0.1234567", "0.1234567")):
+        assert plan.redact(text) == expected
+        assert streamed(plan, list(text)) == expected
+    seen.clear()
+    plan.scan("0.12345 123")
+    assert seen == ["0.12345", "123"]
+
+
+def test_how_far_there_is_none_ends_with_the_match_or_the_character() -> None:
+    plan = RuleSet([Rule("r", r"\d\d", check=lambda text: -9 if text[0] == "1" else 2)])
+    assert plan.redact("1122") == f"11{MARK}"
+    three = RuleSet([Rule("r", r"\d{3}", check=lambda text: -3 if text[0] == "1" else 3)])
+    text = "12\u246b345"  # the third character stands for 12, of which the 1 belongs to what is none
+    assert three.redact(text) == streamed(three, list(text)) == "12\u246b" + MARK
 
 
 def test_replacements_see_the_match() -> None:

@@ -32,6 +32,8 @@ def build(config: dict[str, Any]) -> MiddlewareFactory:
         ({"regex_patterns": ["a", "(b"]}, "regex_patterns.1", "missing )"),
         ({"regex_patterns": {"ahead": "(?=a)"}}, "regex_patterns.ahead", "invalid perl operator"),
         ({"regex_patterns": [r"(a)\1"]}, "regex_patterns.0", "invalid escape"),
+        ({"regex_patterns": ["a\u200b"]}, "regex_patterns.0", "no text holds"),
+        ({"regex_patterns": {"wide": "\uff41"}}, "regex_patterns.wide", "normalize = false"),
         ({"regex_patterns": ["x?$"], "max_match_chars": 0}, "max_match_chars", "greater than or equal to 1"),
         ({"regex_patterns": ["a{300}"]}, "regex_patterns.0", "300 characters, and 256"),
         ({"regex_patterns": ["^"]}, "regex_patterns.0", "empty"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuro_mw.builtin.guardrails.verdict import MAX_CHARS, OVERALL, Verdict, parse
+from neuro_mw.builtin.guardrails.verdict import MAX_CHARS, OVERALL, Verdict, VerdictError, parse
 
 noise = st.text(alphabet='{}[]":,\\/ \n\'`safeunovrlSAFE_0189.é\ud800', max_size=60)
 scores = st.one_of(st.integers(-5, 15), st.floats(-5, 15), st.integers(0, 10).map(lambda n: f"{n}/10"))
@@ -158,3 +158,29 @@ def test_errors_hold_nothing_of_the_reply(word: str) -> None:
         with pytest.raises(ValueError, match="the reply ") as caught:
             parse(reply)
         assert word not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'verdict: unsafe\n{"overall": "safe"}',
+        '{"overall": "safe"} but really unsafe',
+        "safe.\n\nNote: it is UNSAFE.",
+        "safe, not unsafe",
+    ],
+)
+def test_a_milder_verdict_beside_the_word_unsafe_is_none(text: str) -> None:
+    with pytest.raises(VerdictError):
+        parse(text)
+
+
+def test_the_word_in_a_reason_is_no_verdict() -> None:
+    assert parse('{"overall": "safe", "reason": "nothing \\"unsafe\\" here, it is not unsafe"}').overall == "safe"
+
+
+@pytest.mark.parametrize(
+    ("text", "overall"),
+    [('{"unsafe": true, "overall": "safe"}', "unsafe"), ('{"safe": false}', "unsafe"), ('{"unsafe": false}', "safe")],
+)
+def test_switches(text: str, overall: str) -> None:
+    assert parse(text).overall == overall
