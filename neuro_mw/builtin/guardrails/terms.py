@@ -78,5 +78,6 @@ def _is_whole(text: str, begin: int, end: int) -> bool:
 def _forms(term: str, confusables: bool) -> set[str]:
     """A term as texts may write it: composed or not, and with what its case folds to."""
     normal = View(term, Reading()).norm
-    forms = {unicodedata.normalize(form, normal) for form in ("NFC", "NFD")}
-    return {fold(one, confusables) for one in forms | {normal.casefold()}}
+    forms = {unicodedata.normalize(form, one) for form in ("NFC", "NFD") for one in (normal, normal.casefold())}
+    folded = {fold(one, confusables) for one in forms}
+    return folded | {one.replace("ss", "\u00df") for one in folded}  # which folds to two letters, and stays one

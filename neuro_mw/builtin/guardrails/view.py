@@ -186,8 +186,7 @@ def _normal(char: str) -> str:
 def _fold(char: str, confusables: bool) -> str:
     if confusables:
         char = CONFUSABLE.get(char, char)
-    folded = char.casefold()
-    return folded if len(folded) == 1 else char
+    return next((folded for folded in (char.casefold(), char.lower()) if len(folded) == 1), char)
 
 
 @functools.lru_cache(4096)

@@ -168,3 +168,10 @@ def test_engines_are_loaded_at_startup() -> None:
     model.generate_sync("x")
     model.generate_sync("x")
     assert engine.loaded == 1
+
+
+@pytest.mark.parametrize("term", ["strasse", "straße", "STRASSE", "Stra\u1e9ee"])
+def test_a_sharp_s_and_two_are_the_same_word(term: str) -> None:
+    model = MiddlewareFactory(preset=None, middleware=[Guardrails(bad_words=[term])]).apply_middleware("echo/echo")
+    said = model.generate_sync("strasse STRASSE straße STRA\u1e9eE Strasse").text
+    assert said == " ".join(["[REDACTED]"] * 5)

@@ -29,7 +29,7 @@ def folded(char, confusables=False):
     char = CONFUSABLE.get(char, char) if confusables else char
     if "\ud800" <= char <= "\udfff":
         return "\ufffd"
-    return char.casefold() if len(char.casefold()) == 1 else char
+    return next((form for form in (char.casefold(), char.lower()) if len(form) == 1), char)
 
 
 @given(texts, readings)
