@@ -13,7 +13,7 @@ from .fields import FieldsFilter
 from .filters import Filter, FilterRun, Leaving
 from .json_filter import JSONRun
 
-_PATIENCE = 1000  # characters, and parts without any, that wait for one that holds
+_PATIENCE = 64  # characters, and parts without any, that wait for one that holds
 
 
 @dataclass(slots=True)
@@ -34,8 +34,8 @@ class _Slot:
 class AnswerStep:
     """Feeds text, reasoning and the arguments of each tool call to their filters, and keeps the order of the parts.
 
-    A part waits for those before it that are held. What is held may never be decided before the end (the last word of
-    the reasoning, while the text comes): behind a thousand characters of other channels, these no longer wait.
+    A part waits for those before it that are held. What is held may not be decided before the end (the last word of the
+    reasoning, while the text comes): behind 64 characters of other channels, each channel goes on by itself.
     ``counts`` has a counter for each channel, one for arguments that are no JSON ("invalid_json"), and one for fields
     that may not leave ("left_out").
     """
@@ -48,6 +48,7 @@ class AnswerStep:
         self._open: dict[Any, deque[_Slot]] = {}
         self._queue: deque[tuple[Any, _Slot]] = deque()
         self._behind = 0  # characters of other channels that came while the same part was held in front
+        self._apart: dict[Any, deque[_Slot]] = {}  # what is held, by channel, once they go on by themselves
 
     def feed(self, part: Part) -> list[Part]:
         """The parts that may leave. Raises Blocked."""
@@ -72,18 +73,19 @@ class AnswerStep:
                 self._counts["invalid_json"]["tool_arguments"] += 1
         if self._fields is not None and (rest := self._fields.finish()):
             self._queue.append((None, _Slot(ProviderDelta(rest))))
-        return list(self._leaving())
+        return [*self._leaving(), *(part for key in list(self._apart) for part in self._by_itself(key))]
 
     def abort(self) -> None:
         """Drop what was held; what has left is counted."""
         for run in self._runs.values():
             run.watch()
-        self._runs, self._open = {}, {}
+        self._runs, self._open, self._apart = {}, {}, {}
         self._queue.clear()
 
     def held(self) -> list[Part]:
         """What is held, as it came."""
-        return [slot.as_it_came() for _, slot in self._queue]
+        waiting = [slot for _, slot in self._queue] + [slot for slots in self._apart.values() for slot in slots]
+        return [slot.as_it_came() for slot in waiting]
 
     def _through(self, key: Any, channel: str, part: Part, text: str) -> list[Part]:
         plan = self._filters.get(channel)
@@ -94,16 +96,21 @@ class AnswerStep:
             run = self._runs[key] = (JSONRun if channel == "tool_arguments" else FilterRun)(plan, self._counts[channel])
             self._open[key] = deque()
         slot = _Slot(part, text, len(text))
-        self._queue.append((key, slot))
-        if self._queue[0][0] != key:
-            self._behind += len(text) or 1
+        if self._apart:
+            self._apart.setdefault(key, deque()).append(slot)
+        else:
+            self._queue.append((key, slot))
+            if self._queue[0][0] != key:
+                self._behind += len(text) or 1
         if text:
             self._open[key].append(slot)
             self._decide(key, run.feed(text))
-        return list(self._leaving())
+        return list(self._by_itself(key) if self._apart else self._leaving())
 
     def _passing(self, part: Part) -> list[Part]:
         """A part that no filter looks at: it waits for its turn."""
+        if self._apart:
+            return [part]
         self._queue.append((None, _Slot(part)))
         self._behind += 1
         return list(self._leaving())
@@ -132,17 +139,26 @@ class AnswerStep:
         yield from self._begun(queue[0][1])
         if self._behind <= _PATIENCE:
             return
-        held: set[Any] = set()
-        waiting = list(queue)
-        queue.clear()
-        for key, slot in waiting:  # each channel for itself
-            if key in held or slot.left:
-                if key not in held:
-                    yield from self._begun(slot)
-                held.add(key)
-                queue.append((key, slot))
+        for key, slot in queue:
+            if key is None:
+                yield slot.part
             else:
-                yield from self._whole(key, slot)
+                self._apart.setdefault(key, deque()).append(slot)
+        queue.clear()
+        for key in list(self._apart):
+            yield from self._by_itself(key)
+
+    def _by_itself(self, key: Any) -> Iterator[Part]:
+        """What may leave of one channel, whatever is held of the others."""
+        slots = self._apart[key]
+        while slots and not slots[0].left:
+            yield from self._whole(key, slots.popleft())
+        if slots:
+            yield from self._begun(slots[0])
+            return
+        del self._apart[key]
+        if not self._apart:
+            self._behind = 0
 
     def _begun(self, slot: _Slot) -> Iterator[Part]:
         """What of a part that is held in part may leave."""

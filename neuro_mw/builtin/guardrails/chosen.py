@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from neuro_mw import ConfigError, known_detectors
@@ -14,7 +14,6 @@ from .rules import AnyRule, Rule, Spans, Terms
 from .settings import NER, PII, BadWords, Secrets, Settings, names_of
 
 DETECTORS = ("bad_words", "regex_patterns", "pii", "secrets", "injection", INVISIBLE)
-_BY_CHANNEL = ("input", "output", *(name for name in CHANNELS if name not in ("input", "output")))
 
 
 def rules_of(settings: Settings) -> list[AnyRule]:
@@ -43,27 +42,32 @@ def check(settings: Settings, rules: Iterable[AnyRule]) -> None:
         if name != detector and detector in on and name not in known:
             raise _unknown("rule", name, sorted(one for one in known if one.startswith(f"{detector}.")), key)
         for channel in said if isinstance(said, Mapping) else ():
-            if channel not in _BY_CHANNEL:
-                raise _unknown("channel", channel, _BY_CHANNEL, f"{key}.{channel}")
+            if channel not in CHANNELS:
+                raise _unknown("channel", channel, CHANNELS, f"{key}.{channel}")
 
 
 def _bad_words(settings: Settings) -> Iterator[Terms]:
-    from .view import Reading, View
-
     words = settings.bad_words
     terms, match = (words.list, words.match) if isinstance(words, BadWords) else (words, "word")
-    for at, term in enumerate(terms):
-        if not View(term, Reading()).norm.strip():
-            key = f"bad_words.list.{at}" if isinstance(words, BadWords) else f"bad_words.{at}"
-            raise ConfigError("the term is blank: it would match everywhere", key=key)
+    _refuse_blank(terms, "bad_words.list" if isinstance(words, BadWords) else "bad_words")
     if terms:
         yield Terms("bad_words", tuple(terms), match)
+
+
+def _refuse_blank(terms: Sequence[str], key: str) -> None:
+    from .view import Reading, View
+
+    for at, term in enumerate(terms):
+        if not View(term, Reading()).norm.strip():
+            raise ConfigError("the term is blank: it would match everywhere", key=f"{key}.{at}")
 
 
 def _patterns(settings: Settings) -> Iterator[Rule]:
     given = settings.regex_patterns
     named: Iterable[tuple[Any, str]] = given.items() if isinstance(given, Mapping) else enumerate(given)
     for name, pattern in named:
+        if name == "":
+            raise ConfigError("a pattern needs a name", key="regex_patterns")
         if settings.normalize and (never := _never_read(pattern)):
             reason = f"with normalize, no text holds {never!r} as patterns see it"
             raise ConfigError(reason, key=f"regex_patterns.{name}", expected="its NFKC form, or normalize = false")
@@ -164,6 +168,8 @@ def _made(
             raise ConfigError(f"it gave {type(rule).__name__}", key=key, expected="Rule, Terms or Spans")
         if rule.detector != name:
             raise ConfigError(f"it gave a rule {rule.id!r}", key=key, expected=f"{name!r}, or {name!r} and a dot first")
+        if isinstance(rule, Terms):
+            _refuse_blank(rule.terms, f"{key}.{rule.id}")
         yield _compiled(rule, key) if isinstance(rule, Rule) else rule
 
 

@@ -13,14 +13,8 @@ from typing import Any
 from neuro_mw import Blocked
 
 from .filters import Filter
+from .text_keys import is_own, is_text
 
-# What names, refers or is sealed: no text of an answer.
-_NO_TEXT = frozenset({
-    "id", "type", "role", "index", "model", "object", "system_fingerprint", "service_tier", "finish_reason",
-    "native_finish_reason", "stop_reason", "status", "url", "image_url", "data", "b64_json", "format", "media_type",
-    "mime_type", "file_id", "signature", "digest", "thought_signature", "encrypted_content", "encrypted_index",
-    "container", "content_order", "tool_call_id", "tool_use_id",
-})  # fmt: skip
 _TOKENS = "logprobs"  # the text once more, in pieces of a token each, in which no rule would find anything
 
 
@@ -46,8 +40,8 @@ class FieldsFilter:
                 continue
             if not isinstance(value, str | dict):
                 strings.pop(key, None)  # of what it was before, nothing is left
-                made[key] = self._whole(value, key)
-            elif key in _NO_TEXT:
+                made[key] = self._whole(value)
+            elif not is_text(key, value, fields):
                 made[key] = value
             elif isinstance(value, str):
                 strings[key] = value
@@ -86,18 +80,21 @@ class FieldsFilter:
                 made[key] = whole
         return made
 
-    def _whole(self, value: Any, key: str = "", *, own: bool = False) -> Any:
+    def _whole(self, value: Any, *, own: bool = False) -> Any:
         """What stands in a list comes once, and whole; ``own``: in what a tool was given, where all may be text."""
+        if isinstance(value, str):
+            return self._plan.whole(value, self._counts)
+        if isinstance(value, list | tuple):
+            return [self._whole(one, own=own) for one in value]
         if isinstance(value, dict):
             made = {}
             for name, one in value.items():
-                if not self._may_not_leave(name):
-                    made[name] = self._whole(one, name, own=own or (name == "input" and isinstance(one, dict)))
+                if self._may_not_leave(name):
+                    continue
+                key = self._whole(name) if own and isinstance(name, str) else name
+                looked = own or is_text(name, one, value)
+                made[key] = self._whole(one, own=own or is_own(name, one)) if looked else one
             return made
-        if isinstance(value, list | tuple):
-            return [self._whole(one, key, own=own) for one in value]
-        if isinstance(value, str) and (own or key not in _NO_TEXT):
-            return self._plan.whole(value, self._counts)
         if own and isinstance(value, int | float) and not isinstance(value, bool):
             changed = self._plan.whole(str(value), self._counts)
             return value if changed == str(value) else changed
@@ -114,7 +111,7 @@ def strings_in(value: Any) -> Iterator[str]:
         yield value
     elif isinstance(value, dict):
         for key, one in value.items():
-            if key not in _NO_TEXT or isinstance(one, dict):
+            if is_text(key, one, value):
                 yield from strings_in(one)
     elif isinstance(value, list | tuple):
         for one in value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,9 +43,6 @@ class Filter:
     replace: Replacement
     invisible: Action | None = None
     channel: str = "output"
-
-    def __bool__(self) -> bool:
-        return bool(self.blocking or self.changing or self.watching or self.invisible)
 
     def run(self, counts: Counter[str]) -> FilterRun:
         """One text in pieces."""
@@ -104,14 +101,7 @@ class FilterRun:
             self._unwatched += text
             if final or len(self._unwatched) >= _WATCHED_AT_ONCE:
                 self.watch(final=final)
-        if self._blocking is not None:
-            cleared = []
-            for piece, match in self._blocking.pieces(text, final=final):
-                if match is not None:
-                    self._counts[match.rule.id] += 1
-                    raise self._refusal(match.rule.id, match.rule.detector)
-                cleared.append(piece)
-            text = "".join(cleared)
+        text = self._cleared(text, final=final)
         if self._changing is None:
             return self._seen(text) if text else []
         leaving = []
@@ -120,9 +110,29 @@ class FilterRun:
                 leaving += self._seen(piece)
             else:
                 self._counts[match.rule.id] += 1
-                self._before = ""
+                if self._filter.invisible != "block":  # it has looked before this
+                    self._before = ""
                 leaving.append(Leaving(piece, match.end - match.start, same=False))
         return leaving
+
+    def _cleared(self, text: str, *, final: bool) -> str:
+        """The text that nothing blocks. Raises Blocked for the leftmost that does, seen whole or in pieces."""
+        refuses = self._filter.invisible == "block"
+        if self._blocking is None:
+            return self._without_invisible(text) if refuses else text
+        cleared = []
+        for piece, match in self._blocking.pieces(text, final=final):
+            if match is not None:
+                self._counts[match.rule.id] += 1
+                raise self._refusal(match.rule.id, match.rule.detector)
+            cleared.append(self._without_invisible(piece) if refuses else piece)
+        return "".join(cleared)
+
+    def _without_invisible(self, text: str) -> str:
+        if any(True for _ in self._unneeded(text)):
+            self._counts[INVISIBLE] += 1
+            raise self._refusal(INVISIBLE, INVISIBLE)
+        return text
 
     def finish(self) -> list[Leaving]:
         """What was held, now that nothing more comes."""
@@ -137,23 +147,24 @@ class FilterRun:
                     self._counts[match.rule.id] += 1
 
     def _seen(self, text: str) -> list[Leaving]:
-        """The text without what nobody sees; joiners stay where a script or an emoji needs them."""
-        action, before = self._filter.invisible, self._before
-        self._before = text[-1:] or before
-        if action is None or text.isascii():
-            return [Leaving(text, len(text), same=True)]
+        """The text without what nobody sees."""
+        action = self._filter.invisible
         leaving, at = [], 0
-        for found in _INVISIBLE.finditer(text):
-            start = found.start()
-            if needed(found[0], text[start - 1] if start else before):
-                continue
+        for start in self._unneeded(text) if action not in (None, "block") else ():
             self._counts[INVISIBLE] += 1
-            if action == "block":
-                raise self._refusal(INVISIBLE, INVISIBLE)
             if action != "warn":
                 leaving += [Leaving(text[at:start], start - at, same=True), Leaving("", 1, same=False)]
                 at = start + 1
         return [*leaving, Leaving(text[at:], len(text) - at, same=True)]
+
+    def _unneeded(self, text: str) -> Iterator[int]:
+        """Where characters stand that nobody sees; joiners are needed where a script or an emoji has them."""
+        before, self._before = self._before, text[-1:] or self._before
+        if not text.isascii():
+            for found in _INVISIBLE.finditer(text):
+                at = found.start()
+                if not needed(found[0], text[at - 1] if at else before):
+                    yield at
 
     def _refusal(self, rule: str, detector: str) -> Blocked:
         detail = {"detector": detector, "rule": rule, "channel": self._filter.channel}

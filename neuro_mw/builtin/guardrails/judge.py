@@ -45,8 +45,8 @@ class Judge:
     async def judge(self, text: str, context: MiddlewareContext) -> Verdict | str:
         """The verdict on a text; where there is none, for whatever reason, the kind of error, by name."""
         try:
-            answer = await context.ask(request_for(self.prompt, text), model=self.model, timeout_s=self.timeout_s)
-            return _verdict(answer)
+            request = request_for(self.prompt, text)
+            return _verdict(await context.ask(request, model=self.model, timeout_s=self.timeout_s, retries=1))
         except Exception as error:  # noqa: BLE001  # whatever it is, there is no verdict, and on_failure decides
             return type(error).__name__
 

@@ -12,6 +12,7 @@ from neuro_mw.request_texts import SETTINGS
 
 from .filters import Filter
 from .json_filter import whole_json
+from .text_keys import is_own, is_text
 
 _CHANNEL_OF_ROLE = {
     "system": "system", "developer": "system", "tool": "tool_results", "function": "tool_results",
@@ -19,13 +20,6 @@ _CHANNEL_OF_ROLE = {
 }  # fmt: skip
 _SYSTEM_PARAMS = ("system", "instructions", "tools", "functions", "response_format")
 INPUT_PARAMS = ("prompt", "input", "prediction", "suffix")
-# What names, refers or is not text. Every other string in a message is text, under whatever key: some model reads it.
-_NO_TEXT = frozenset({
-    "role", "type", "id", "tool_call_id", "tool_use_id", "call_id", "item_id", "name", "status", "index", "format",
-    "media_type", "mime_type", "detail", "file_id", "url", "image_url", "data", "file_data", "b64_json", "signature",
-    "thought_signature", "encrypted_content", "cache_control",
-})  # fmt: skip
-_OWN = ("input", "arguments")  # what a tool is given: under these names too, all is the user's or the model's own
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -68,13 +62,13 @@ class RequestFilter:
 
     def messages(self, messages: list[Any]) -> list[Any]:
         """The messages after all rules. Raises Blocked."""
-        newest = _newest(messages)
-        made = [self._message(as_plain(one), at >= newest) for at, one in enumerate(messages)]
+        plain = [as_plain(one) for one in messages]
+        newest = _newest(plain)
+        made = [self._message(one, at >= newest) for at, one in enumerate(plain)]
         return made if any(new is not old for new, old in zip(made, messages, strict=True)) else messages
 
     def _message(self, message: Any, is_new: bool) -> Any:
-        role = str(message.get("role")).lower() if isinstance(message, dict) else ""
-        channel = _CHANNEL_OF_ROLE.get(role, "input" if is_new else "history")
+        channel = _CHANNEL_OF_ROLE.get(_role(message), "input" if is_new else "history")
         made = self._value(message, channel)
         if isinstance(made, dict) and channel != "tool_results" and isinstance(made.get("name"), str):
             name = self._value(made["name"], channel)
@@ -105,15 +99,15 @@ class RequestFilter:
     def _dict(self, value: dict[str, Any], channel: str, *, own: bool) -> dict[str, Any]:
         if str(value.get("type")).endswith("tool_result"):
             channel = "tool_results"
-        changed = {}
+        made: dict[Any, Any] = {}
         for name, one in value.items():
-            if name in _NO_TEXT and not own and not (name == "data" and value.get("type") == "text"):
-                continue
-            below = own or (name in _OWN and isinstance(one, dict))
-            new = self._value(one, channel, name, own=below)
-            if new is not one:
-                changed[name] = new
-        return {**value, **changed} if changed else value
+            if own and isinstance(name, str):
+                name = self._value(name, channel)  # a key is the user's own, too
+            if own or is_text(name, one, value):
+                one = self._value(one, channel, name, own=own or is_own(name, one))
+            made[name] = one
+        unchanged = all(new is old for new, old in zip(made.values(), value.values(), strict=False))
+        return value if unchanged and made.keys() == value.keys() else made
 
     def _text(self, text: str, plan: Filter, *, is_json: bool) -> str:
         counts = self._counts[plan.channel]
@@ -127,6 +121,17 @@ class RequestFilter:
 
 
 def _newest(messages: list[Any]) -> int:
-    """Where the turn begins that has not been answered yet."""
-    answered = [at for at, one in enumerate(messages) if isinstance(one, dict) and one.get("role") == "assistant"]
+    """Where the turn begins that has not been answered yet: calls of tools are no answer."""
+    answered = [at for at, one in enumerate(messages) if _role(one) == "assistant" and not _calls_tools(one)]
     return answered[-1] + 1 if answered else 0
+
+
+def _role(message: Any) -> str:
+    return str(message.get("role")).lower() if isinstance(message, dict) else ""
+
+
+def _calls_tools(message: dict[str, Any]) -> bool:
+    content = message.get("content")
+    parts = content if isinstance(content, list) else ()
+    uses = any(isinstance(part, dict) and str(part.get("type")).endswith("tool_use") for part in parts)
+    return bool(message.get("tool_calls") or message.get("function_call") or uses)

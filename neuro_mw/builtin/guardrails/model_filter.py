@@ -14,7 +14,7 @@ from .judge_settings import ModelFilter
 from .verdict import Verdict
 
 REDACTED = "<REDACTED BY AI GUARDRAIL>"
-_SAFE_FROM = 7  # where a judge gives scores and no word
+_SAFE_FROM = 7  # of the scores from 0 to 10
 
 Clean = Callable[[str, str], str]
 """A text after the rules of its channel: gets the channel and the text."""
@@ -44,9 +44,7 @@ class AnswerFilter:
         found = await self._judge.judge(text, context)
         if not isinstance(found, Verdict):
             return self._failed(response, found, context, counts)
-        unsafe = found.overall == "unsafe"
-        if found.overall is None and found.safety_score is not None:
-            unsafe = found.safety_score < _SAFE_FROM
+        unsafe = found.overall == "unsafe" or (found.safety_score is not None and found.safety_score < _SAFE_FROM)
         if unsafe or found.overall in ("suspicious", "inappropriate"):
             counts["model_filter.unsafe" if unsafe else f"model_filter.{found.overall}"] += 1
         return _redacted(response) if unsafe else response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections import Counter, OrderedDict
@@ -61,9 +62,9 @@ class Precall:
 
     A turn is user messages that follow one another; while tools are called for the newest one, it stays that, and what
     was said of it is remembered. What is judged is its text: where it has none, as with images, nothing is asked.
-    Earlier turns of which nothing is remembered are new, too: they are judged with the newest, in one question. What is
-    remembered of earlier turns holds: they go out sanitized as before, and in place of one that was blocked stands the
-    replacement text.
+    Earlier turns of which nothing is remembered are new, too: they are judged with the newest, in one question, and one
+    by one only where they do not pass together. What is remembered of earlier turns holds: they go out sanitized as
+    before, and in place of one that was blocked stands the replacement text.
     """
 
     def __init__(self, settings: PrecallEvaluation, replacement_text: str) -> None:
@@ -98,15 +99,27 @@ class Precall:
         if None in verdicts:
             last = len(turns) - 1
             new = [at for at, verdict in enumerate(verdicts) if verdict is None or at == last]
-            found = await self._judge.judge("\n\n".join([turns[at][1] for at in new]), context)
-            if isinstance(found, Verdict) and (len(new) == 1 or "block" not in self._categories(found).values()):
-                for at in new:
-                    verdicts[at] = found
-                    self._cache.put(keys[at], found)
-        for (turn, _), verdict in zip(turns[:-1], verdicts, strict=False):
-            messages = self._as_before(messages, turn, verdict)
+            texts = [turns[at][1] for at in new]
+            found = await self._judge.judge("\n\n".join(texts), context)
+            said = [found] * len(new)
+            if len(new) > 1 and isinstance(found, Verdict) and "block" in self._categories(found).values():
+                said = await self._one_by_one(texts, found, context)
+                found = next((one for one in said if isinstance(one, str)), said[-1])  # unjudged, none passes
+            for at, verdict in zip(new, said, strict=True):
+                if isinstance(verdict, Verdict):
+                    verdicts[at] = verdict
+                    self._cache.put(keys[at], verdict)
+        for (turn, _), known in zip(turns[:-1], verdicts, strict=False):
+            messages = self._as_before(messages, turn, known)
         assert found is not None
         return self._done(messages, turns[-1][0], found, context, counts)
+
+    async def _one_by_one(self, texts: list[str], together: Verdict, context: MiddlewareContext) -> list[Verdict | str]:
+        """The verdicts on several turns that do not pass together; where each passes, the newest is to blame."""
+        found = list(await asyncio.gather(*(self._judge.judge(text, context) for text in texts)))
+        if all(isinstance(one, Verdict) and "block" not in self._categories(one).values() for one in found):
+            found[-1] = together
+        return found
 
     def _as_before(self, messages: list[Any], turn: list[int], verdict: Verdict | None) -> list[Any]:
         """The messages, with an earlier turn as it went out when it was judged."""

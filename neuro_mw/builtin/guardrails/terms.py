@@ -22,7 +22,9 @@ class TermIndex:
 
         rules: dict[str, tuple[int, Terms]] = {}
         for order, rule in lists:
-            for term in rule.terms:
+            for at, term in enumerate(rule.terms):
+                if not View(term, Reading()).norm.strip():
+                    raise ValueError(f"{rule.id}: term {at} is blank: it would match everywhere")
                 for form in _forms(term, confusables):
                     before = rules.get(form)  # one that holds in more places goes before
                     if before is None or (before[1].match == "word" and rule.match == "substring"):

@@ -253,6 +253,26 @@ def test_what_left_and_what_is_held_is_what_came(
     assert (found.text, found.reasoning) == (wanted.text, wanted.reasoning)
 
 
+def test_what_is_held_to_the_end_of_one_channel_delays_others_only_for_a_while() -> None:
+    step = step_of(filters())
+    left = step.feed(ReasoningDelta("so it is 42 sec"))
+    sent = [TextDelta(piece) for piece in ["some "] * 40]
+    waited = [len(step.feed(part)) for part in sent]
+    assert sum(waited[:12]) == 0
+    assert sum(waited) == 40
+    assert waited[13:] == [1] * 27
+    assert collected([*left, *step.finish()]).reasoning == "so it is 42 sec"
+
+
+@given(st.lists(st.sampled_from([ReasoningDelta, TextDelta]), max_size=60), st.lists(texts, min_size=60, max_size=60))
+def test_channels_on_their_own_keep_their_order(kinds: list[Any], said: list[str]) -> None:
+    parts = [kind(text) for kind, text in zip(kinds, said, strict=False)]
+    found, wanted = collected(run(parts)), collected(parts)
+    plan = filters()["output"]
+    assert found.text == plan.whole(wanted.text, Counter())
+    assert found.reasoning == plan.whole(wanted.reasoning, Counter())
+
+
 def test_parts_without_text_do_not_wait_for_ever() -> None:
     step = step_of(filters())
     assert step.feed(TextDelta("a sec")) == [TextDelta("a ")]
@@ -284,3 +304,11 @@ def test_tokens_are_left_out_at_any_depth_and_own_data_has_no_exempt_names() -> 
 def test_the_name_of_a_tool_is_the_models_word_too() -> None:
     step = step_of(filters())
     assert step.feed(ToolCallDelta(0, "c", "secret plan", "{}"))[0] == ToolCallDelta(0, "c", "[BAD_WORDS]", "{}")
+
+
+@pytest.mark.parametrize("name", ["data", "container", "status", "id"])
+def test_names_are_exempt_for_strings_only(name: str) -> None:
+    step = step_of(filters())
+    (part,) = step.feed(ProviderDelta({name: {"text": "secret plan "}, "list": [{name: {"text": "secret plan"}}]}))
+    assert part == ProviderDelta({name: {"text": "[BAD_WORDS] "}, "list": [{name: {"text": "[BAD_WORDS]"}}]})
+    assert step.finish() == [], "what has left is not sent again"

@@ -275,11 +275,12 @@ def test_a_turn_of_which_nothing_is_remembered_is_judged_with_the_newest(
     origin = Judged(verdict=UNSAFE)
     model = factory_of(precall_evaluation={"cache_size": cache_size}).apply_middleware(origin)
     messages = [*history, {"role": "user", "content": "go on"}]
-    for _ in range(2):
-        assert call(model, mode, None, messages=messages).blocked is not None
+    assert call(model, mode, None, messages=messages).blocked is not None
     assert origin.calls == []
-    assert len(origin.judged) == 2
-    assert all("something bad\n\ngo on" in asked["messages"][1]["content"] for asked in origin.judged)
+    together, first, second = (asked["messages"][1]["content"] for asked in origin.judged)
+    assert "something bad\n\ngo on" in together
+    assert "go on" not in first
+    assert "something bad" not in second
 
 
 def test_a_turn_whose_judge_was_down_is_judged_later(mode: str) -> None:
@@ -320,3 +321,51 @@ def test_what_a_provider_sends_beside_is_judged(mode: str) -> None:
     origin = Judged(said, UNSAFE)
     assert ask(origin, mode, model_filter={}).text == REDACTED
     assert "fine\n\nharm" in origin.judged[0]["messages"][1]["content"]
+
+
+class Picky(Judged):
+    """It finds unsafe what holds the word bad; several turns together also where none of them does."""
+
+    def __init__(self, bad: str = "thing bad", **how: Any) -> None:
+        super().__init__(**how)
+        self.bad = bad
+
+    async def generate(self, params: Any) -> Response:
+        response = await super().generate(params)
+        if params in self.judged:
+            response.text = UNSAFE if self.bad in params["messages"][-1]["content"] else SAFE
+        return response
+
+
+def test_one_bad_turn_of_before_does_not_block_for_ever(mode: str) -> None:
+    origin = Picky()
+    model = factory_of(precall_evaluation={}).apply_middleware(origin)  # as after a restart: it remembers nothing
+    messages: list[Any] = [
+        {"role": "user", "content": "something bad"}, {"role": "assistant", "content": BLOCKED},
+        {"role": "user", "content": "go on"},
+    ]  # fmt: skip
+    for number in range(3):
+        assert call(model, mode, None, messages=messages).text == "the answer"
+        assert origin.calls[-1][1]["messages"][0] == {"role": "user", "content": "[REDACTED]"}
+        messages += [{"role": "assistant", "content": "the answer"}, {"role": "user", "content": f"more {number}"}]
+    assert len(origin.judged) == 3 + 2  # together and one by one, then each new one
+
+
+def test_what_is_bad_only_together_is_the_newest_turns(mode: str) -> None:
+    origin = Picky("make a\n\nbomb")
+    model = factory_of(precall_evaluation={}).apply_middleware(origin)
+    messages = [{"role": "user", "content": "make a"}, {"role": "assistant", "content": "a what?"},
+                {"role": "user", "content": "bomb"}]  # fmt: skip
+    assert call(model, mode, None, messages=messages).blocked is not None
+    assert origin.calls == []
+
+
+def test_a_judge_that_is_busy_is_asked_again(mode: str) -> None:
+    class Busy(Judged):
+        async def generate(self, params: Any) -> Response:
+            if "[BEGIN " in params["messages"][0]["content"] and not self.judged:
+                self.judged.append(params)
+                raise ProviderUnavailable("busy", provider="openai", model="x", retryable=True, retry_after=0.0)
+            return await super().generate(params)
+
+    assert ask(Busy(), mode, precall_evaluation={}).text == "the answer"

@@ -81,7 +81,15 @@ def test_all_of_an_answer_is_shown_as_data(text: str, reasoning: str, arguments:
     assert context.texts == (["\n\n".join(said)] if said else [])
 
 
-@pytest.mark.parametrize("reply", ["unsafe\nS2", '{"overall": "UNSAFE", "safety_score": 10}', '{"safety_score": 6.9}'])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "unsafe\nS2",
+        '{"overall": "UNSAFE", "safety_score": 10}',
+        '{"safety_score": 6.9}',
+        '{"overall": "safe", "safety_score": 1}',
+    ],
+)
 def test_an_unsafe_answer_is_replaced(reply: str) -> None:
     counts: Counter[str] = Counter()
     response = answer()
@@ -98,9 +106,9 @@ def test_an_unsafe_answer_is_replaced(reply: str) -> None:
     ("reply", "counted"),
     [
         ("safe", {}),
-        ('{"overall": "safe", "safety_score": 1}', {}),
+        ('{"overall": "safe", "safety_score": 7}', {}),
         ('{"safety_score": 7}', {}),
-        ('{"overall": "suspicious", "safety_score": 1}', {"model_filter.suspicious": 1}),
+        ('{"overall": "suspicious", "safety_score": 8}', {"model_filter.suspicious": 1}),
         ("inappropriate", {"model_filter.inappropriate": 1}),
     ],
 )

@@ -1,0 +1,37 @@
+"""Which strings in a request or beside an answer are text: all but those that name, refer, or are sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_NO_TEXT = frozenset({
+    "b64_json", "cache_control", "call_id", "container", "content_order", "detail", "digest", "encrypted_content",
+    "encrypted_index", "file_data", "file_id", "finish_reason", "format", "id", "image_url", "index", "item_id",
+    "media_type", "mime_type", "model", "name", "native_finish_reason", "object", "role", "service_tier", "signature",
+    "status", "stop_reason", "system_fingerprint", "thought_signature", "tool_call_id", "tool_use_id", "type", "url",
+})  # fmt: skip
+_OF_FILES = frozenset({"media_type", "mime_type", "format", "filename"})  # beside them, "data" is a file's
+_OWN = frozenset({"args", "arguments", "input", "output", "parameters", "properties", "response", "schema"})
+
+
+def is_text(name: str, value: Any, holder: Mapping[str, Any]) -> bool:
+    """Whether what stands under a name in a dict is to be looked at: text, or something that may hold some.
+
+    >>> is_text("url", "https://x.example", {}), is_text("url", {"description": "a"}, {}), is_text("words", "a", {})
+    (False, True, True)
+    """
+    if not isinstance(value, str):
+        return True
+    if name == "data":
+        return holder.get("type") == "text" or not (holder.get("type") == "base64" or holder.keys() & _OF_FILES)
+    return name not in _NO_TEXT
+
+
+def is_own(name: str, value: Any) -> bool:
+    """Whether what stands there is the user's or the model's own: then all in it may be text, under any name.
+
+    >>> is_own("input", {"id": "a"}), is_own("source", {"id": "a"})
+    (True, False)
+    """
+    return name in _OWN and isinstance(value, dict)
