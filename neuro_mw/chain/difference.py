@@ -78,6 +78,10 @@ class Difference:
                 return
         self.changed = True
 
+    def is_level(self) -> bool:
+        """Whether all that came has left, unchanged."""
+        return not self.at_end()
+
     def at_end(self) -> bool:
         """Whether anything was changed, now that nothing more can leave."""
         return self.changed or bool(self.others) or any(channel.size for channel in self.channels.values())

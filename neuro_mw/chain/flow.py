@@ -143,7 +143,10 @@ class Flow:
     def compare_wrap(self, part: Part) -> None:
         """Note whether a wrapping hook passes on what it pulled."""
         assert self.wrap is not None
-        self.wrap_difference = passed_on(self.wrap.inners or (), part, self.wrap_difference)
+        difference = passed_on(self.wrap.inners or (), part, self.wrap_difference)
+        if difference is not None and difference.is_level():  # all that was held has left as it came
+            self.wrap.held, difference = max(self.wrap.held, difference.held_max), None
+        self.wrap_difference = difference
 
     def _no_part(self, part: Any) -> Exception:
         if self.wrap is not None:

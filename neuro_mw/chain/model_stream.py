@@ -6,12 +6,16 @@ from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError
+from ..parts import parts_of
 from ..types import Attempt, Finish, LanguageModel
+from .answers import check_response
 from .entry import refuse_unseen
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from ..context import MiddlewareContext
-    from ..types import Params
+    from ..types import Params, Part
 
 
 class ModelStream:
@@ -21,10 +25,13 @@ class ModelStream:
         refuse_unseen(params, ctx.provider, ctx.model)
         if name is not None and params.get("model") is None:
             params = {**params, "model": name}  # a transform took it out again
+        whole = params.get("stream") is False  # a layer wants the answer from `generate`
+        if whole:
+            params = {key: value for key, value in params.items() if key != "stream"}
         ctx._call.sent = params
         self.attempt, self.started = Attempt(ctx.provider, ctx.model), clock()
         ctx._call.attempts.append(self.attempt)
-        parts: Any = model.stream(params)
+        parts: Any = _replayed(model, params, ctx) if whole else model.stream(params)
         if not hasattr(parts, "__aiter__"):
             if hasattr(parts, "close"):
                 parts.close()  # a coroutine: it will never be awaited
@@ -52,3 +59,9 @@ class ModelStream:
 
     def _passed(self, away_s: float) -> float:
         return clock() - self.started - away_s
+
+
+async def _replayed(model: LanguageModel, params: Params, ctx: MiddlewareContext) -> AsyncIterator[Part]:
+    """The parts of a whole answer."""
+    for part in parts_of(check_response(await model.generate(params), ctx)):
+        yield part

@@ -157,6 +157,8 @@ async def deliver(
     over = "was closed"
     try:
         refuse_unseen(params, ctx.provider, ctx.model)
+        if "stream" in params:  # the caller said it by calling; among layers, False asks for `generate` (ModelStream)
+            params = {key: value for key, value in params.items() if key != "stream"}
         await chain.start()
         call.router, call.params = chain.router, params
         root = Root(chain.link, ctx, params)

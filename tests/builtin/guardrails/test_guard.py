@@ -128,7 +128,7 @@ def test_hashes_are_the_same_for_the_same(mode: str) -> None:
         ({"role": "user", "content": ["secret plan"]}, ["[REDACTED]"]),
         ({"role": "user", "content": [{"type": "json", "data": {"api_key": "secret plan"}}]},
          [{"type": "json", "data": {"api_key": "[REDACTED]"}}]),
-        ({"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "secret plan", "format": "wav"}}]},
+        ({"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "secret plan", "format": "w"}}]},
          None),
         ({"role": "user", "content": [{"type": "function_response", "response": {"status": "secret plan"}}]},
          [{"type": "function_response", "response": {"status": "[REDACTED]"}}]),
