@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["SETTINGS", "RequestTexts", "size_of", "texts_of"]
+__all__ = ["OF_DRIVERS", "SETTINGS", "RequestTexts", "size_of", "texts_of"]
 
 # OpenAI cookbook, "How to count tokens with tiktoken": each message, a name in it, and what primes the reply
 PER_MESSAGE, PER_NAME, PER_REPLY = 3, 1, 3
@@ -35,6 +35,17 @@ SETTINGS = frozenset({
     "mock_timeout", "mock_tool_calls",
 })  # fmt: skip
 """Of a request, what is for the transport, for litellm or for the sampling: no model reads it."""
+OF_DRIVERS = re.compile(
+    r"(?:litellm|mock|langfuse|langsmith|arize|posthog|newrelic|wandb|aws|azure|vertex|s3|gcs|dd|input_cost|output_cost)_.*"
+    r"|(?:.*_)?(?:secret|password|passwd|credentials?|api_key|access_key|private_key|key_id|identity_token)(?:_.*)?"
+    r"|.*_(?:key|token)"
+    r"|additional_drop_params|allowed_openai_params|base_model|cache|caching|client|client_id|context_window_fallback_dict"
+    r"|cooldown_time|custom_llm_provider|custom_prompt_dict|drop_params|force_timeout|logger_fn|max_budget"
+    r"|max_fallbacks|model_info|model_list|no-log|request_timeout|retry_policy|retry_strategy|rpm|shared_session"
+    r"|ssl_verify|stream_timeout|tenant_id|tpm|turn_off_message_logging|use_client|use_litellm_proxy|verbose"
+)
+"""Names of params that are litellm's or its proxy's own, and no provider's: sent on, they would be refused with an
+error that explains nothing, or tell a provider what is none of its business: keys and secrets by any name."""
 _READ_APART = frozenset({"messages", "tools", "functions", "extra_body"})
 _OF_A_MESSAGE = frozenset({"role", "name", "refusal", "content", "tool_calls", "tool_call_id", "cache_control"})
 _OF_A_CALL = frozenset({"id", "type", "index", "cache_control", "function", "custom"})

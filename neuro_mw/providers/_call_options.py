@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from neuro_mw.errors import ConfigError
+from neuro_mw.request_texts import OF_DRIVERS
 from neuro_mw.types import Params
 
 _OURS = frozenset(
@@ -29,18 +29,6 @@ _OURS = frozenset(
         "timeout",
     }
 )
-# Words of litellm and its proxy that are no provider's. Sent on, they would be refused with an error that explains
-# nothing, or tell a provider what is none of its business: of keys and secrets, whatever they are called.
-_LITELLMS = re.compile(
-    r"(?:litellm|mock|langfuse|langsmith|arize|posthog|newrelic|wandb|aws|azure|vertex|s3|gcs|dd|input_cost|output_cost)_.*"
-    r"|(?:.*_)?(?:secret|password|passwd|credentials?|api_key|access_key|private_key|key_id|identity_token)(?:_.*)?"
-    r"|.*_(?:key|token)"
-    r"|additional_drop_params|allowed_openai_params|base_model|cache|caching|client|client_id|context_window_fallback_dict"
-    r"|cooldown_time|custom_llm_provider|custom_prompt_dict|drop_params|force_timeout|logger_fn|max_budget"
-    r"|max_fallbacks|model_info|model_list|no-log|request_timeout|retry_policy|retry_strategy|rpm|shared_session"
-    r"|ssl_verify|stream_timeout|tenant_id|tpm|turn_off_message_logging|use_client|use_litellm_proxy|verbose"
-)
-
 _NO_SECRETS = frozenset({"prompt_cache_key", "bos_token", "eos_token", "pad_token", "stop_token"})
 
 
@@ -48,7 +36,7 @@ _NO_SECRETS = frozenset({"prompt_cache_key", "bos_token", "eos_token", "pad_toke
 def _kind(name: str) -> str:
     if name in _OURS:
         return "ours"
-    return "litellm's" if isinstance(name, str) and name not in _NO_SECRETS and _LITELLMS.fullmatch(name) else ""
+    return "litellm's" if isinstance(name, str) and name not in _NO_SECRETS and OF_DRIVERS.fullmatch(name) else ""
 
 
 OF_SOME = frozenset({"api_version", "azure_ad_token", "organization"})

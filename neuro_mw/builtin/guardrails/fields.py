@@ -13,7 +13,7 @@ from typing import Any
 from neuro_mw import Blocked
 
 from .filters import Filter
-from .text_keys import is_own, is_text
+from .text_keys import free_name, is_own, is_text
 
 _TOKENS = "logprobs"  # the text once more, in pieces of a token each, in which no rule would find anything
 
@@ -33,24 +33,28 @@ class FieldsFilter:
         """The strings of which something was left out, whole."""
         return self._ended(self._strings)
 
-    def _begun(self, fields: dict[str, Any], strings: dict[str, Any]) -> dict[str, Any]:
+    def _begun(
+        self, fields: dict[str, Any], strings: dict[str, Any], under: str = "", *, own: bool = False
+    ) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for key, value in fields.items():
             if self._may_not_leave(key):
                 continue
-            if not isinstance(value, str | dict):
-                strings.pop(key, None)  # of what it was before, nothing is left
-                made[key] = self._whole(value)
-            elif not is_text(key, value, fields):
-                made[key] = value
+            name = free_name(self._plan.whole(key, self._counts), made) if own else key
+            is_audio = key == "data" and under == "audio"
+            if not own and (is_audio or not is_text(key, value, fields)):
+                made[name] = value
             elif isinstance(value, str):
-                strings[key] = value
-                made[key] = self._decided(value)
-            else:
-                below = strings.get(key)
+                strings[name] = value
+                made[name] = self._decided(value)
+            elif isinstance(value, dict):
+                below = strings.get(name)
                 if not isinstance(below, dict):
-                    below = strings[key] = {}
-                made[key] = self._begun(value, below)
+                    below = strings[name] = {}
+                made[name] = self._begun(value, below, key, own=own or is_own(key, value))
+            else:
+                strings.pop(name, None)  # of what it was before, nothing is left
+                made[name] = self._whole(value, own=own or is_own(key, value))
         return made
 
     def _may_not_leave(self, key: str) -> bool:
@@ -87,11 +91,11 @@ class FieldsFilter:
         if isinstance(value, list | tuple):
             return [self._whole(one, own=own) for one in value]
         if isinstance(value, dict):
-            made = {}
+            made: dict[Any, Any] = {}
             for name, one in value.items():
                 if self._may_not_leave(name):
                     continue
-                key = self._whole(name) if own and isinstance(name, str) else name
+                key = free_name(self._whole(name), made) if own and isinstance(name, str) else name
                 looked = own or is_text(name, one, value)
                 made[key] = self._whole(one, own=own or is_own(name, one)) if looked else one
             return made
@@ -101,18 +105,20 @@ class FieldsFilter:
         return value
 
 
-def strings_in(value: Any) -> Iterator[str]:
+def strings_in(value: Any, *, own: bool = False) -> Iterator[str]:
     """All text in provider fields.
 
-    >>> list(strings_in({"id": "x", "refusal": "no", "notes": [{"title": "a"}]}))
-    ['no', 'a']
+    >>> list(strings_in({"id": "x", "refusal": "no", "notes": [{"title": "a"}], "input": {"id": "y"}}))
+    ['no', 'a', 'id', 'y']
     """
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for key, one in value.items():
-            if is_text(key, one, value):
-                yield from strings_in(one)
+            if own:
+                yield str(key)
+            if own or is_text(key, one, value):
+                yield from strings_in(one, own=own or is_own(key, one))
     elif isinstance(value, list | tuple):
         for one in value:
-            yield from strings_in(one)
+            yield from strings_in(one, own=own)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from neuro_mw import Params
 from neuro_mw.plain import as_plain
-from neuro_mw.request_texts import SETTINGS
+from neuro_mw.request_texts import OF_DRIVERS, SETTINGS
 
 from .filters import Filter
 from .json_filter import whole_json
-from .text_keys import is_own, is_text
+from .text_keys import free_name, is_own, is_text
 
 _CHANNEL_OF_ROLE = {
     "system": "system", "developer": "system", "tool": "tool_results", "function": "tool_results",
@@ -20,6 +23,7 @@ _CHANNEL_OF_ROLE = {
 }  # fmt: skip
 _SYSTEM_PARAMS = ("system", "instructions", "tools", "functions", "response_format")
 INPUT_PARAMS = ("prompt", "input", "prediction", "suffix")
+_SCALARS = (date, time, UUID, Decimal)
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -50,11 +54,11 @@ class RequestFilter:
             new = value
             if key == "messages" and isinstance(value, list):
                 new = self.messages(value)
-            elif key in _SYSTEM_PARAMS:
+            elif key in _SYSTEM_PARAMS and not isinstance(value, type):  # litellm takes a class as response_format
                 new = self._value(value, "system", key)
             elif key == "extra_body" and isinstance(value, dict):  # keys of the request under another roof
                 new = self._params(value)
-            elif key not in SETTINGS:
+            elif key not in SETTINGS and not OF_DRIVERS.fullmatch(key) and not isinstance(value, type):
                 new = self._value(value, "input", key)
             if new is not value:
                 changed[key] = new
@@ -82,7 +86,12 @@ class RequestFilter:
             made = [self._value(one, channel, key, own=own) for one in value]
             return made if any(new is not old for new, old in zip(made, value, strict=True)) else value
         if not isinstance(value, _PLAIN):
-            plain = as_plain(value)
+            try:
+                plain = as_plain(value)
+            except TypeError:
+                plain = None
+            if isinstance(value, _SCALARS):
+                return value
             if not isinstance(plain, dict):
                 raise UnreadableError(f"holds an object of type {type(value).__name__}, in which no rule could look")
             return self._dict(plain, channel, own=own)
@@ -102,7 +111,7 @@ class RequestFilter:
         made: dict[Any, Any] = {}
         for name, one in value.items():
             if own and isinstance(name, str):
-                name = self._value(name, channel)  # a key is the user's own, too
+                name = free_name(self._value(name, channel), made)  # a key is the user's own, too
             if own or is_text(name, one, value):
                 one = self._value(one, channel, name, own=own or is_own(name, one))
             made[name] = one

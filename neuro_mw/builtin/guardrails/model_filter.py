@@ -36,7 +36,7 @@ class AnswerFilter:
         said = [clean("output", response.text), clean("reasoning", response.reasoning)]
         for call in response.tool_calls:
             arguments = clean("tool_arguments", call.arguments)
-            said.append(f"{clean('output', call.name)} {arguments}" if arguments.strip() else "")
+            said.append(f"{clean('output', call.name)} {arguments}")
         said += [clean("output", text) for text in strings_in(response.provider_fields)]
         text = "\n\n".join(one for one in said if one.strip())
         if not text:

@@ -20,6 +20,7 @@ from .verdict import Verdict
 
 BLOCKED = "Request contains inappropriate content and has been blocked."
 _STRENGTH: tuple[JudgeAction, ...] = ("log", "warn", "sanitize", "block")
+_AT_ONCE = 8  # questions
 _NOT_OF_USERS = ("system", "developer", "assistant", "tool", "function")
 
 
@@ -62,9 +63,8 @@ class Precall:
 
     A turn is user messages that follow one another; while tools are called for the newest one, it stays that, and what
     was said of it is remembered. What is judged is its text: where it has none, as with images, nothing is asked.
-    Earlier turns of which nothing is remembered are new, too: they are judged with the newest, in one question, and one
-    by one only where they do not pass together. What is remembered of earlier turns holds: they go out sanitized as
-    before, and in place of one that was blocked stands the replacement text.
+    Earlier turns of which nothing is remembered are new, too, and judged. What was said of them holds: they go out
+    sanitized as before, and in place of one that is blocked stands the replacement text.
     """
 
     def __init__(self, settings: PrecallEvaluation, replacement_text: str) -> None:
@@ -93,41 +93,42 @@ class Precall:
         turns = [(turn, text) for turn, text in turns if text.strip()]
         if not turns:
             return messages
-        keys = [self._key(text, context) for _, text in turns]
-        verdicts = [self._cache.get(key) for key in keys]
-        found: Verdict | str | None = verdicts[-1]
-        if None in verdicts:
-            last = len(turns) - 1
-            new = [at for at, verdict in enumerate(verdicts) if verdict is None or at == last]
-            texts = [turns[at][1] for at in new]
-            found = await self._judge.judge("\n\n".join(texts), context)
-            said = [found] * len(new)
-            if len(new) > 1 and isinstance(found, Verdict) and "block" in self._categories(found).values():
-                said = await self._one_by_one(texts, found, context)
-                found = next((one for one in said if isinstance(one, str)), said[-1])  # unjudged, none passes
-            for at, verdict in zip(new, said, strict=True):
-                if isinstance(verdict, Verdict):
-                    verdicts[at] = verdict
-                    self._cache.put(keys[at], verdict)
-        for (turn, _), known in zip(turns[:-1], verdicts, strict=False):
-            messages = self._as_before(messages, turn, known)
-        assert found is not None
-        return self._done(messages, turns[-1][0], found, context, counts)
+        found = await self._verdicts([text for _, text in turns], context)
+        failed = next((one for one in found if isinstance(one, str)), None)  # of a turn that nobody judged, all depends
+        for (turn, _), verdict in zip(turns[:-1], found, strict=False):
+            messages = self._as_before(messages, turn, verdict)
+        if beside and isinstance(found[-1], Verdict) and "sanitize" in self._categories(found[-1]).values():
+            raise Blocked("precall evaluation: text beside the messages cannot be sanitized", category="unsafe",
+                          message=BLOCKED)  # fmt: skip
+        return self._done(messages, turns[-1][0], failed or found[-1], context, counts)
 
-    async def _one_by_one(self, texts: list[str], together: Verdict, context: MiddlewareContext) -> list[Verdict | str]:
-        """The verdicts on several turns that do not pass together; where each passes, the newest is to blame."""
-        found = list(await asyncio.gather(*(self._judge.judge(text, context) for text in texts)))
-        if all(isinstance(one, Verdict) and "block" not in self._categories(one).values() for one in found):
-            found[-1] = together
-        return found
+    async def _verdicts(self, texts: list[str], context: MiddlewareContext) -> list[Verdict | str]:
+        """The verdicts on turns: what is remembered, and of the others what the judge says, each asked alone."""
+        keys = {text: self._key(text, context) for text in texts}
+        known: dict[str, Verdict | str | None] = {text: self._cache.get(key) for text, key in keys.items()}
+        turns = asyncio.Semaphore(_AT_ONCE)
 
-    def _as_before(self, messages: list[Any], turn: list[int], verdict: Verdict | None) -> list[Any]:
+        async def ask(text: str) -> None:
+            async with turns:
+                found = known[text] = await self._judge.judge(text, context)
+            if isinstance(found, Verdict):
+                self._cache.put(keys[text], found)
+
+        await asyncio.gather(*(ask(text) for text, verdict in known.items() if verdict is None))
+        return [found for text in texts if (found := known[text]) is not None]
+
+    def _as_before(self, messages: list[Any], turn: list[int], verdict: Verdict | str) -> list[Any]:
         """The messages, with an earlier turn as it went out when it was judged."""
-        actions = self._categories(verdict).values() if verdict is not None else ()
+        actions = self._categories(verdict).values() if isinstance(verdict, Verdict) else ()
         if "block" in actions:
-            said = {at: {"role": messages[at].get("role"), "content": self._replacement} for at in turn}
+            said = {at: {"role": messages[at].get("role"), "content": self._erased(messages[at])} for at in turn}
             return [said.get(at, one) for at, one in enumerate(messages)]
         return self._sanitized(messages, turn, Counter()) if "sanitize" in actions else messages
+
+    def _erased(self, message: dict[str, Any]) -> Any:
+        """The content of a message without what the user said; the results of tools stay, since calls wait for them."""
+        results = [part for part in _parts(message) if _is_result(part)]
+        return [*results, {"type": "text", "text": self._replacement}] if results else self._replacement
 
     def _done(
         self,
@@ -210,17 +211,29 @@ def turns_of(messages: list[Any]) -> list[list[int]]:
     return turns
 
 
-def _only_results(message: dict[str, Any]) -> bool:
-    """Whether a user's message is the result of tools (Anthropic's dialect), and nothing that a user said."""
+def _parts(message: dict[str, Any]) -> list[Any]:
     content = message.get("content")
-    if not isinstance(content, list) or not content:
-        return False
-    return all(isinstance(part, dict) and str(part.get("type")).endswith("tool_result") for part in content)
+    return content if isinstance(content, list) else []
+
+
+def _is_result(part: Any) -> bool:
+    """Whether a part of a user's message is the result of a tool (Anthropic's dialect), which no user said."""
+    return isinstance(part, dict) and str(part.get("type")).endswith("tool_result")
+
+
+def _only_results(message: dict[str, Any]) -> bool:
+    parts = _parts(message)
+    return bool(parts) and all(map(_is_result, parts))
 
 
 def _text(turn: list[dict[str, Any]]) -> str:
-    """All that a provider may read in a turn, but for who says it."""
-    said = [{key: value for key, value in message.items() if key != "role"} for message in turn]
+    """All that a provider may read in a turn, but for who says it, and for what tools gave."""
+    said = []
+    for message in turn:
+        one = {key: value for key, value in message.items() if key != "role"}
+        if parts := _parts(message):
+            one["content"] = [part for part in parts if not _is_result(part)]
+        said.append(one)
     return "\n".join(texts_of({"messages": said}).texts)
 
 

@@ -11,8 +11,10 @@ _NO_TEXT = frozenset({
     "media_type", "mime_type", "model", "name", "native_finish_reason", "object", "role", "service_tier", "signature",
     "status", "stop_reason", "system_fingerprint", "thought_signature", "tool_call_id", "tool_use_id", "type", "url",
 })  # fmt: skip
-_OF_FILES = frozenset({"media_type", "mime_type", "format", "filename"})  # beside them, "data" is a file's
-_OWN = frozenset({"args", "arguments", "input", "output", "parameters", "properties", "response", "schema"})
+# Beside these, "data" is a file's, or sealed.
+_OF_FILES = frozenset({"media_type", "mime_type", "mimeType", "format", "filename", "expires_at", "transcript"})
+_SEALED = ("base64", "redacted_thinking")
+_OWN = frozenset({"args", "arguments", "input", "output", "response"})
 
 
 def is_text(name: str, value: Any, holder: Mapping[str, Any]) -> bool:
@@ -24,8 +26,8 @@ def is_text(name: str, value: Any, holder: Mapping[str, Any]) -> bool:
     if not isinstance(value, str):
         return True
     if name == "data":
-        return holder.get("type") == "text" or not (holder.get("type") == "base64" or holder.keys() & _OF_FILES)
-    return name not in _NO_TEXT
+        return holder.get("type") == "text" or not (holder.get("type") in _SEALED or holder.keys() & _OF_FILES)
+    return name not in _NO_TEXT and not (value.startswith("data:") and ";base64," in value[:200])
 
 
 def is_own(name: str, value: Any) -> bool:
@@ -34,4 +36,17 @@ def is_own(name: str, value: Any) -> bool:
     >>> is_own("input", {"id": "a"}), is_own("source", {"id": "a"})
     (True, False)
     """
-    return name in _OWN and isinstance(value, dict)
+    return name in _OWN and isinstance(value, dict | list | tuple)
+
+
+def free_name(name: Any, taken: Mapping[Any, Any]) -> Any:
+    """A name that is not taken yet: two that are redacted alike must not become one.
+
+    >>> free_name("[REDACTED]", {"[REDACTED]": 1})
+    '[REDACTED] (2)'
+    """
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name} ({number})"
+    return free

@@ -312,3 +312,28 @@ def test_names_are_exempt_for_strings_only(name: str) -> None:
     (part,) = step.feed(ProviderDelta({name: {"text": "secret plan "}, "list": [{name: {"text": "secret plan"}}]}))
     assert part == ProviderDelta({name: {"text": "[BAD_WORDS] "}, "list": [{name: {"text": "[BAD_WORDS]"}}]})
     assert step.finish() == [], "what has left is not sent again"
+
+
+def test_what_a_tool_was_given_is_text_under_every_name_also_while_it_grows() -> None:
+    step = step_of(filters())
+    for end in ("a sec", "a secret pl", "a secret plan."):
+        (part,) = step.feed(ProviderDelta({"tool": {"input": {"url": end, "n": 123456, "name": ["secret plan"]}}}))
+        assert isinstance(part, ProviderDelta)
+        assert part.fields["tool"]["input"]["url"] in ("a ", "a [BAD_WORDS].")
+        assert part.fields["tool"]["input"]["n"] == "[LONG]"
+        assert part.fields["tool"]["input"]["name"] == ["[BAD_WORDS]"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"audio": {"id": "x", "data": "secret plan"}},
+        {"thinking_blocks": [{"type": "redacted_thinking", "data": "secret plan"}]},
+        {"image": "data:image/png;base64,secret plan"},
+        {"inline": [{"mimeType": "image/png", "data": "secret plan"}]},
+    ],
+)
+def test_what_is_sealed_or_media_stays(fields: dict[str, Any]) -> None:
+    step = step_of(filters())
+    assert step.feed(ProviderDelta(fields)) == [ProviderDelta(fields)]
+    assert step.finish() == []

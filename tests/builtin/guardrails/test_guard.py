@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import date
 from types import MappingProxyType
 from typing import Any
 
@@ -359,3 +360,21 @@ def test_a_turn_stays_the_users_input_while_tools_are_called_for_it(mode: str) -
     answered = [{"role": "user", "content": "secret plan"}, {"role": "assistant", "content": "ok"}]
     call(model, mode, messages=answered)
     assert origin.calls[-1][1]["messages"] == answered
+
+
+def test_what_is_the_drivers_own_or_no_data_at_all_stays(mode: str) -> None:
+    origin = ScriptedModel("ok")
+    given = {
+        "aws_access_key_id": "secret plan", "vertex_credentials": "secret plan", "client": object(),
+        "azure_ad_token_provider": print, "litellm_metadata": {"x": object()}, "response_format": Said,
+        "when": date.min,
+    }  # fmt: skip
+    call(wrapped(origin, **WORDS, apply_to=["input", "system"]), mode, messages=[], **given)
+    assert {key: origin.calls[0][1][key] for key in given} == given
+
+
+def test_keys_that_are_redacted_alike_stay_apart(mode: str) -> None:
+    origin = ScriptedModel("ok")
+    given = {"ada@example.org": 1, "bob@example.org": 2}
+    call(wrapped(origin, pii=["email"]), mode, messages=[{"role": "user", "content": [{"input": given}]}])
+    assert origin.calls[0][1]["messages"][0]["content"][0]["input"] == {"[REDACTED]": 1, "[REDACTED] (2)": 2}

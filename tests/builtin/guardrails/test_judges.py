@@ -269,7 +269,7 @@ def test_a_blocked_turn_does_not_reach_the_model_later(mode: str) -> None:
     ],
 )
 @pytest.mark.parametrize("cache_size", [0, 1000])
-def test_a_turn_of_which_nothing_is_remembered_is_judged_with_the_newest(
+def test_a_turn_of_which_nothing_is_remembered_is_new(
     mode: str, history: list[Any], cache_size: int
 ) -> None:
     origin = Judged(verdict=UNSAFE)
@@ -277,8 +277,8 @@ def test_a_turn_of_which_nothing_is_remembered_is_judged_with_the_newest(
     messages = [*history, {"role": "user", "content": "go on"}]
     assert call(model, mode, None, messages=messages).blocked is not None
     assert origin.calls == []
-    together, first, second = (asked["messages"][1]["content"] for asked in origin.judged)
-    assert "something bad\n\ngo on" in together
+    first, second = (asked["messages"][1]["content"] for asked in origin.judged)
+    assert "something bad" in first
     assert "go on" not in first
     assert "something bad" not in second
 
@@ -348,15 +348,31 @@ def test_one_bad_turn_of_before_does_not_block_for_ever(mode: str) -> None:
         assert call(model, mode, None, messages=messages).text == "the answer"
         assert origin.calls[-1][1]["messages"][0] == {"role": "user", "content": "[REDACTED]"}
         messages += [{"role": "assistant", "content": "the answer"}, {"role": "user", "content": f"more {number}"}]
-    assert len(origin.judged) == 3 + 2  # together and one by one, then each new one
+    assert len(origin.judged) == 2 + 2
 
 
-def test_what_is_bad_only_together_is_the_newest_turns(mode: str) -> None:
-    origin = Picky("make a\n\nbomb")
+def test_a_blocked_turn_keeps_the_results_of_tools(mode: str) -> None:
+    origin = Picky()
     model = factory_of(precall_evaluation={}).apply_middleware(origin)
-    messages = [{"role": "user", "content": "make a"}, {"role": "assistant", "content": "a what?"},
-                {"role": "user", "content": "bomb"}]  # fmt: skip
-    assert call(model, mode, None, messages=messages).blocked is not None
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": "the page says: thing bad"}
+    use = {"type": "tool_use", "id": "t1", "name": "look", "input": {}}
+    messages: list[Any] = [
+        {"role": "user", "content": "look"}, {"role": "assistant", "content": [use]},
+        {"role": "user", "content": [result, {"type": "text", "text": "a thing bad"}]},
+        {"role": "assistant", "content": BLOCKED}, {"role": "user", "content": "go on"},
+    ]  # fmt: skip
+    assert call(model, mode, None, messages=messages).text == "the answer"
+    sent = origin.calls[-1][1]["messages"][2]
+    assert sent == {"role": "user", "content": [result, {"type": "text", "text": "[REDACTED]"}]}
+    harmless = [*messages[:2], {"role": "user", "content": [result, {"type": "text", "text": "fine"}]}]
+    assert call(model, mode, None, messages=harmless).text == "the answer", "a page is not the user's word"
+
+
+def test_text_beside_the_messages_that_cannot_be_sanitized_blocks(mode: str) -> None:
+    judge = {"actions": {"on_unsafe": "sanitize"}, "sanitization_patterns": ["x"]}
+    origin = Judged(verdict=UNSAFE)
+    model = factory_of(precall_evaluation=judge).apply_middleware(origin)
+    assert call(model, mode, {"messages": [], "prompt": "something bad"}).blocked is not None
     assert origin.calls == []
 
 

@@ -77,7 +77,7 @@ def test_all_of_an_answer_is_shown_as_data(text: str, reasoning: str, arguments:
     calls = [ToolCall("c", "f", one) for one in arguments]
     filtered(Response(text=text, reasoning=reasoning, tool_calls=calls), context)
     said = [one for one in (text, reasoning) if one.strip()]
-    said += [f"f {one}" for one in arguments if one.strip()]
+    said += [f"f {one}" for one in arguments]
     assert context.texts == (["\n\n".join(said)] if said else [])
 
 
@@ -127,7 +127,7 @@ def test_an_answer_that_talks_to_the_judge() -> None:
 @pytest.mark.parametrize(
     "response",
     [
-        Response(), Response(text=" \n"), Response(tool_calls=[ToolCall("c", "f", "")]),
+        Response(), Response(text=" \n"),
         Response(text="refused", blocked=Block("m", "r")),
     ],
 )  # fmt: skip
