@@ -1,0 +1,229 @@
+"""default_settings: what a call gets where it says nothing, how far it may go, and what the model is told first."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from itertools import takewhile
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from neuro_mw import BadRequest, Blocked, ConfigError, Middleware, MiddlewareContext, MiddlewareMetadata, Params
+
+_OUTPUT = ("max_tokens", "max_completion_tokens")  # two names of one setting: what holds for one holds for the other
+_NOT_HERE = {
+    "messages": "they belong to each call",
+    "model": "it is chosen by the call; `fallback` has other models",
+    "n": "a call has one answer",
+    "stream": "generate and stream decide it",
+    "system": "the option 'system' is for that",
+}
+_CARRIERS = ("headers", "extra_headers", "extra_query", "extra_body")
+# A config is shown by `explain`, so that no key may stand in it. These are words of providers, litellm and HTTP.
+_SECRET = re.compile(
+    r"(?:.*_)?(?:secret|password|passwd|credentials?|api_key|access_key|private_key|key_id|authorization|cookie)(?:_.*)?"
+    r"|.*_(?:key|token)"
+)
+_NO_SECRETS = frozenset({"prompt_cache_key", "bos_token", "eos_token", "pad_token", "stop_token"})
+
+
+class Limit(BaseModel):
+    """How far a param may go."""
+
+    min: int | float | None = Field(default=None, allow_inf_nan=False)
+    max: int | float | None = Field(default=None, allow_inf_nan=False)
+
+    def __str__(self) -> str:
+        ends = (("at least", self.min), ("at most", self.max))
+        return " and ".join(f"{word} {value:g}" for word, value in ends if value is not None)
+
+    def clamped(self, value: float) -> float:
+        """The nearest value within."""
+        if self.min is not None and value < self.min:
+            return self.min
+        return self.max if self.max is not None and value > self.max else value
+
+
+class DefaultSettings(Middleware):
+    """Gives each call defaults, keeps its params within limits, and puts a text of yours in front of its messages.
+
+    ``params``: what the caller says wins; None is taken as not said. ``limits``: a param beyond is brought back to its
+    limit (``on_violation="clamp"``, counted in the stats) or the call is refused (``"refuse"``: a block of the category
+    "limits" that names param, value and limit). A limit holds for what a call says; for a call that says nothing, add a
+    default. What is no number where there is a limit raises BadRequest. ``max_tokens`` and ``max_completion_tokens``
+    are one setting here, in which a negative number, to some servers "no limit", is above every limit. ``extra_body``,
+    which goes before all else, is held to the same limits.
+
+    ``system`` goes to the front, as ``system_mode`` says: before ("prepend") or behind ("append") what the call itself
+    tells the model, instead of it ("replace"), or only where it tells nothing ("if_absent"). A message of the role
+    "developer", and the param ``system`` of Anthropic's API, count as that. The text is joined to the message that is
+    there, since some models take one only; where there is none, it becomes the first message.
+
+    >>> import asyncio
+    >>> from neuro_mw import MiddlewareFactory
+    >>> settings = DefaultSettings(params={"temperature": 0.2}, limits={"max_tokens": {"max": 2}})
+    >>> model = MiddlewareFactory(preset=None, middleware=[settings]).apply_middleware("echo/echo")
+    >>> asyncio.run(model.generate("one two three", max_tokens=3)).text
+    'one two'
+    """
+
+    metadata = MiddlewareMetadata(
+        id="default_settings",
+        name="Default settings",
+        description="Defaults and limits of params, and a system text.",
+        priority=75,
+        kind="transform",
+    )
+
+    class Config(BaseModel):
+        """Options of default_settings."""
+
+        params: dict[str, Any] = Field(default_factory=dict)
+        limits: dict[str, Limit] = Field(default_factory=dict)
+        system: str | None = None
+        system_mode: Literal["prepend", "append", "replace", "if_absent"] = "prepend"
+        on_violation: Literal["clamp", "refuse"] = "clamp"
+
+        @model_validator(mode="after")
+        def _check(self) -> Any:
+            _check_names(self.params)
+            for name, limit in self.limits.items():
+                _check_limit(f"limits.{name}", name, limit)
+            for name, limit in _limits_of(self.limits):
+                _check_default(name, limit, self.params.get(name))
+            if self.system is not None and not self.system.strip():
+                raise ConfigError("it is blank", key="system", expected="a text, or to be left out")
+            return self
+
+    def __init__(self, config: Any = None, /, **options: Any) -> None:
+        super().__init__(config, **options)
+        self._limits = list(_limits_of(self.config.limits))
+        if not (self.config.params or self._limits or self.config.system):
+            self.transform_params = super().transform_params  # type: ignore[method-assign,assignment]  # nothing to do
+
+    def transform_params(self, params: Params, context: MiddlewareContext) -> Params:
+        """The params with defaults, within limits, under the system text. Raises Blocked and BadRequest."""
+        for name, value in self.config.params.items():
+            names = _OUTPUT if name in _OUTPUT else (name,)
+            if all(params.get(one) is None for one in names):
+                params[name] = value
+        if self._limits:
+            params = self._within(params, context)
+            if isinstance(params.get("extra_body"), Mapping):
+                params["extra_body"] = self._within(dict(params["extra_body"]), context)
+        if self.config.system is not None:
+            _tell(params, self.config.system, self.config.system_mode)
+        return params
+
+    def _within(self, params: Params, context: MiddlewareContext) -> Params:
+        for name, limit in self._limits:
+            value = params.get(name)
+            if value is None:
+                continue
+            if not _is_number(value):
+                what = "NaN" if isinstance(value, float) else f"of type {type(value).__name__}"
+                raise BadRequest(
+                    f"params[{name!r}] is {what}; a number is expected, {limit}",
+                    provider=context.provider, model=context.model,
+                )  # fmt: skip
+            meant = math.inf if name in _OUTPUT and value < 0 and limit.max is not None else value
+            near = limit.clamped(meant)
+            if near == meant:
+                continue
+            if self.config.on_violation == "refuse":
+                detail = {"param": name, "value": value, "min": limit.min, "max": limit.max}
+                raise Blocked(f"{name} is {_shown(value)}, allowed is {limit}", category="limits", detail=detail)
+            self.count(f"clamped.{name}")
+            params[name] = int(near) if isinstance(value, int) and near == int(near) else near
+        return params
+
+
+# --- the system text ---------------------------------------------------------------------------------------------
+
+
+def _tell(params: Params, text: str, mode: str) -> None:
+    """Put a text in front of the messages, or to what the call itself tells the model."""
+    messages = params.get("messages") or []
+    if not isinstance(messages, list):
+        return  # no driver takes it
+    if mode == "replace":
+        params.pop("system", None)
+        messages = [one for one in messages if not _is_system(one)]
+    if mode == "if_absent" and (params.get("system") or any(map(_is_system, messages))):
+        return
+    leading = len(list(takewhile(_is_system, messages)))
+    before = mode != "append"
+    if params.get("system") and (before or not leading):  # Anthropic's driver puts it before all messages
+        params["system"] = _joined(params["system"], text, before=before)
+    elif leading:
+        one = messages[0 if before else leading - 1]
+        one["content"] = _joined(one.get("content"), text, before=before)
+    else:
+        messages = [{"role": "system", "content": text}, *messages]
+    params["messages"] = messages
+
+
+def _is_system(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") in ("system", "developer")
+
+
+def _joined(content: Any, text: str, *, before: bool) -> Any:
+    if isinstance(content, list | tuple):
+        part = {"type": "text", "text": text}
+        return [part, *content] if before else [*content, part]
+    both = [text, str(content or "")] if before else [str(content or ""), text]
+    return "\n\n".join(filter(None, both))
+
+
+# --- checking what is configured ---------------------------------------------------------------------------------
+
+
+def _check_names(params: Mapping[str, Any]) -> None:
+    for name, value in params.items():
+        if name in _NOT_HERE:
+            raise ConfigError(f"it cannot have a default: {_NOT_HERE[name]}", key=f"params.{name}")
+        inside = value if name in _CARRIERS and isinstance(value, Mapping) else {}
+        for path, word in [(name, name), *((f"{name}.{key}", key) for key in inside)]:
+            plain = str(word).lower().replace("-", "_")
+            if plain not in _NO_SECRETS and _SECRET.fullmatch(plain):
+                raise ConfigError("a config is shown, so it holds no keys; give it to the provider or to the call",
+                                  key=f"params.{path}")  # fmt: skip
+        for word in _NOT_HERE:
+            if name == "extra_body" and word in inside:
+                raise ConfigError(f"it cannot have a default: {_NOT_HERE[word]}", key=f"params.extra_body.{word}")
+
+
+def _check_limit(key: str, name: str, limit: Limit) -> None:
+    if name in _NOT_HERE:
+        raise ConfigError(f"it cannot have a limit: {_NOT_HERE[name]}", key=key)
+    if limit.min is None and limit.max is None:
+        raise ConfigError("it limits nothing", key=key, expected="min, max or both")
+    if limit.min is not None and limit.max is not None and limit.min > limit.max:
+        raise ConfigError(f"min ({limit.min:g}) is above max ({limit.max:g})", key=key)
+
+
+def _check_default(name: str, limit: Limit, value: Any) -> None:
+    if value is None:
+        return
+    if not _is_number(value):
+        raise ConfigError("it is no number, and limits has it", key=f"params.{name}")
+    if limit.clamped(value) != value:
+        raise ConfigError(f"it is beyond its limit, {limit}", key=f"params.{name}")
+
+
+def _limits_of(limits: Mapping[str, Limit]) -> Iterator[tuple[str, Limit]]:
+    """Every param that has a limit, also by its other name."""
+    for name, limit in limits.items():
+        yield name, limit
+        if name in _OUTPUT:
+            yield from ((other, limit) for other in _OUTPUT if other not in limits)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # not NaN
+
+
+def _shown(value: float) -> str:
+    return "too large to be shown" if abs(value) > 1e300 else f"{value:g}"

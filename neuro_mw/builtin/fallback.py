@@ -1,0 +1,143 @@
+"""fallback: another model answers where the one that was asked does not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from neuro_mw import ConfigError, Finish, Middleware, MiddlewareContext, MiddlewareMetadata, Params, Part, Response
+
+from ._attempts import FailureOrLimit, judge_of, opening_of, say
+
+_ELSEWHERE: list[FailureOrLimit] = [
+    "rate_limited", "timeout", "unavailable", "circuit_open", "authentication", "context_too_long",
+]  # fmt: skip
+
+
+class Fallback(Middleware):
+    """Goes on to the next model where one fails; in streams only before any content was let go.
+
+    Each model gets the chain of its own provider: no guard is lost on the way. Where another model answered, the
+    answer's ``metadata["fallback"]`` holds its name as ``model``, and as ``tried`` the ones before it with the class of
+    their error. Where all fail, the last error is raised, with a note for each model. Blocks are final, and so is a
+    provider's refusal of the content unless ``on`` has "refused": it should not be carried to the next provider until
+    one gives in.
+
+    >>> import asyncio
+    >>> from neuro_mw import MiddlewareFactory, ProviderUnavailable
+    >>> from neuro_mw.testing import ScriptedModel
+    >>> down = ProviderUnavailable("down", provider="openai", model="gpt-4o")
+    >>> factory = MiddlewareFactory(preset=None, middleware=[Fallback(models=["echo/echo"])])
+    >>> response = asyncio.run(factory.apply_middleware(ScriptedModel(error=down)).generate("hello"))
+    >>> response.text, response.metadata["fallback"]
+    ('hello', {'model': 'echo/echo', 'tried': [{'model': 'openai/gpt-4o', 'error': 'ProviderUnavailable'}]})
+    """
+
+    metadata = MiddlewareMetadata(
+        id="fallback",
+        name="Fallback",
+        description="Another model answers where the one that was asked does not.",
+        priority=50,
+        kind="control",
+    )
+
+    class Config(BaseModel):
+        """Options of fallback."""
+
+        model_config = ConfigDict(defer_build=True)  # every factory loads this module, few use it
+
+        models: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
+        """Models to go on to, in this order: "provider/model", or a bare name for one of the same provider."""
+        on: list[FailureOrLimit] = Field(default=_ELSEWHERE, min_length=1)
+        """The failures that another model need not have."""
+
+        @field_validator("models")
+        @classmethod
+        def _each_once(cls, models: list[str]) -> list[str]:
+            for index, name in enumerate(models):
+                if name in models[:index]:
+                    raise ConfigError(f"{name!r} is in the list twice", key=f"models.{index}")
+            return models
+
+    config: Config
+
+    def __init__(self, config: Any = None, /, **options: Any) -> None:
+        super().__init__(config, **options)
+        self._passes_on = judge_of(self.config.on, limits=True)
+        self.asks = {f"models.{index}": name for index, name in enumerate(self.config.models) if "/" in name}
+
+    async def wrap_generate(self, do_generate: Any, params: Params, context: MiddlewareContext) -> Response:
+        """Ask one model after the other."""
+        search: _Search | None = None
+        while True:
+            try:
+                response: Response = await do_generate(params)
+                break
+            except Exception as error:
+                search = search or _Search(self, context)
+                model = search.next_after(error)
+                if model is None:
+                    raise
+            params = {**params, "model": model}
+        if search is not None:
+            response.metadata = {**response.metadata, **search.found()}
+        return response
+
+    async def wrap_stream(self, do_stream: Any, params: Params, context: MiddlewareContext) -> AsyncIterator[Part]:
+        """Open one model's stream after the other; the first that has any content is the answer."""
+        search: _Search | None = None
+        while True:
+            try:
+                parts = do_stream(params)
+                opening = await opening_of(parts)
+                break
+            except Exception as error:
+                search = search or _Search(self, context)
+                model = search.next_after(error)
+                if model is None:
+                    raise
+            params = {**params, "model": model}
+        said = {} if search is None else search.found()
+        try:
+            for part in opening:
+                yield _saying(part, said) if said else part
+            async for part in parts:
+                yield _saying(part, said) if said else part
+        finally:
+            await parts.aclose()
+
+
+class _Search:
+    """The way of one call from model to model."""
+
+    def __init__(self, fallback: Fallback, context: MiddlewareContext) -> None:
+        self.fallback, self.context = fallback, context
+        self.asked = f"{context.provider}/{context.model}"
+        named = (name if "/" in name else f"{context.provider}/{name}" for name in fallback.config.models)
+        self.left = [name for name in dict.fromkeys(named) if name != self.asked]
+        self.tried: list[dict[str, str]] = []
+
+    def next_after(self, error: Exception) -> str | None:
+        """The model to ask after this failure of the one that was asked; None where the failure is final."""
+        self.tried.append({"model": self.asked, "error": type(error).__name__})
+        if self.left and self.fallback._passes_on(error, self.context):
+            self.asked = self.left.pop(0)
+            return self.asked
+        if len(self.tried) > 1:
+            name = self.fallback.metadata.id
+            for one in self.tried:
+                say(error, f"middleware '{name}' asked {one['model']}: {one['error']}")
+        return None
+
+    def found(self) -> dict[str, Any]:
+        """What goes into the metadata of the answer."""
+        self.fallback.count(self.asked)
+        return {self.fallback.metadata.id: {"model": self.asked, "tried": self.tried}}
+
+
+def _saying(part: Part, said: dict[str, Any]) -> Part:
+    """Finish, with this in its metadata; any other part as it is."""
+    return replace(part, metadata={**part.metadata, **said}) if isinstance(part, Finish) else part
