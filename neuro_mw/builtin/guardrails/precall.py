@@ -114,7 +114,11 @@ class Precall:
             if isinstance(found, Verdict):
                 self._cache.put(keys[text], found)
 
-        await asyncio.gather(*(ask(text) for text, verdict in known.items() if verdict is None))
+        new = [text for text, verdict in known.items() if verdict is None]
+        if len(new) == 1:  # the usual case needs no task of its own
+            await ask(new[0])
+        else:
+            await asyncio.gather(*map(ask, new))
         return [found for text in texts if (found := known[text]) is not None]
 
     def _as_before(self, messages: list[Any], turn: list[int], verdict: Verdict | str) -> list[Any]:
