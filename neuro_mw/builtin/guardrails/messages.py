@@ -86,15 +86,7 @@ class RequestFilter:
             made = [self._value(one, channel, key, own=own) for one in value]
             return made if any(new is not old for new, old in zip(made, value, strict=True)) else value
         if not isinstance(value, _PLAIN):
-            try:
-                plain = as_plain(value)
-            except TypeError:
-                plain = None
-            if isinstance(value, _SCALARS):
-                return value
-            if not isinstance(plain, dict):
-                raise UnreadableError(f"holds an object of type {type(value).__name__}, in which no rule could look")
-            return self._dict(plain, channel, own=own)
+            return value if isinstance(value, _SCALARS) else self._dict(_as_dict(value), channel, own=own)
         plan = self._filters.get(channel)
         if plan is None:
             return value
@@ -127,6 +119,16 @@ class RequestFilter:
             if not valid:
                 self._counts["invalid_json"][plan.channel] += 1
         return text if changed == text else changed
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    try:
+        plain = as_plain(value)
+    except TypeError:  # it holds what cannot be copied
+        plain = None
+    if not isinstance(plain, dict):
+        raise UnreadableError(f"holds an object of type {type(value).__name__}, in which no rule could look")
+    return plain
 
 
 def _newest(messages: list[Any]) -> int:
