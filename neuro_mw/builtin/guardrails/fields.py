@@ -24,6 +24,7 @@ class FieldsFilter:
     def __init__(self, plan: Filter, counts: Counter[str], left_out: Counter[str]) -> None:
         self._plan, self._counts, self._left_out = plan, counts, left_out
         self._strings: dict[str, Any] = {}  # those that may grow, as they came last
+        self._names: set[tuple[int, str]] = set()  # keys that are counted: by the dict that they stand in
 
     def feed(self, fields: dict[str, Any]) -> dict[str, Any]:
         """The fields that may leave now. Raises Blocked."""
@@ -40,7 +41,7 @@ class FieldsFilter:
         for key, value in fields.items():
             if self._may_not_leave(key):
                 continue
-            name = free_name(self._plan.whole(key, self._counts), made) if own else key
+            name = free_name(self._named(key, strings), made) if own else key
             is_audio = key == "data" and under == "audio"
             if not own and (is_audio or not is_text(key, value, fields)):
                 made[name] = value
@@ -56,6 +57,12 @@ class FieldsFilter:
                 strings.pop(name, None)  # of what it was before, nothing is left
                 made[name] = self._whole(value, own=own or is_own(key, value))
         return made
+
+    def _named(self, key: str, strings: dict[str, Any]) -> str:
+        """A key that is text, too; it comes with every piece of its value, and is counted once."""
+        counts = Counter[str]() if (id(strings), key) in self._names else self._counts
+        self._names.add((id(strings), key))
+        return self._plan.whole(key, counts)
 
     def _may_not_leave(self, key: str) -> bool:
         if key != _TOKENS or not (self._plan.changing or self._plan.blocking):

@@ -89,12 +89,6 @@ class FilterRun:
         self._before = ""
         self._unwatched = ""  # it has left, or was held by others: nothing waits for the rules that only watch
 
-    @property
-    def held(self) -> str:
-        """The text that has not left yet."""
-        changing = self._changing.held if self._changing else ""
-        return changing + (self._blocking.held if self._blocking else "")
-
     def feed(self, text: str, *, final: bool = False) -> list[Leaving]:
         """What leaves now that `text` has come. Raises Blocked."""
         if self._watching is not None:

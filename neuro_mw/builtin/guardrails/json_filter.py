@@ -38,13 +38,6 @@ class JSONRun:
         self._plain: FilterRun | None = None
         self.invalid = False
 
-    @property
-    def held(self) -> str:
-        """The text that has not left yet, as it was written."""
-        if self._plain is not None:
-            return self._plain.held
-        return "".join([raw for _, raw in self._raws]) + self._bare
-
     def feed(self, text: str, *, final: bool = False) -> list[Leaving]:
         """What leaves now that `text` has come. Raises Blocked."""
         if self._plain is not None:

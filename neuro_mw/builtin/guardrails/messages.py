@@ -72,7 +72,7 @@ class RequestFilter:
         return made if any(new is not old for new, old in zip(made, messages, strict=True)) else messages
 
     def _message(self, message: Any, is_new: bool) -> Any:
-        channel = _CHANNEL_OF_ROLE.get(_role(message), "input" if is_new else "history")
+        channel = _CHANNEL_OF_ROLE.get(role_of(message), "input" if is_new else "history")
         made = self._value(message, channel)
         if isinstance(made, dict) and channel != "tool_results" and isinstance(made.get("name"), str):
             name = self._value(made["name"], channel)
@@ -133,11 +133,16 @@ def _as_dict(value: Any) -> dict[str, Any]:
 
 def _newest(messages: list[Any]) -> int:
     """Where the turn begins that has not been answered yet: calls of tools are no answer."""
-    answered = [at for at, one in enumerate(messages) if _role(one) == "assistant" and not _calls_tools(one)]
+    answered = [at for at, one in enumerate(messages) if role_of(one) == "assistant" and not _calls_tools(one)]
     return answered[-1] + 1 if answered else 0
 
 
-def _role(message: Any) -> str:
+def role_of(message: Any) -> str:
+    """Who says a message, in lower case.
+
+    >>> role_of({"role": "USER"}), role_of({})
+    ('user', 'none')
+    """
     return str(message.get("role")).lower() if isinstance(message, dict) else ""
 
 

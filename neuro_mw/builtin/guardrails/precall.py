@@ -15,7 +15,7 @@ from neuro_mw.request_texts import texts_of
 from .filters import filter_of
 from .judge import Judge
 from .judge_settings import SANITIZED, JudgeAction, PrecallEvaluation, sanitizing_rule
-from .messages import INPUT_PARAMS, RequestFilter
+from .messages import INPUT_PARAMS, RequestFilter, role_of
 from .verdict import Verdict
 
 BLOCKED = "Request contains inappropriate content and has been blocked."
@@ -106,10 +106,10 @@ class Precall:
         """The verdicts on turns: what is remembered, and of the others what the judge says, each asked alone."""
         keys = {text: self._key(text, context) for text in texts}
         known: dict[str, Verdict | str | None] = {text: self._cache.get(key) for text, key in keys.items()}
-        turns = asyncio.Semaphore(_AT_ONCE)
+        at_once = asyncio.Semaphore(_AT_ONCE)
 
         async def ask(text: str) -> None:
-            async with turns:
+            async with at_once:
                 found = known[text] = await self._judge.judge(text, context)
             if isinstance(found, Verdict):
                 self._cache.put(keys[text], found)
@@ -117,7 +117,7 @@ class Precall:
         new = [text for text, verdict in known.items() if verdict is None]
         if len(new) == 1:  # the usual case needs no task of its own
             await ask(new[0])
-        else:
+        elif new:
             await asyncio.gather(*map(ask, new))
         return [found for text in texts if (found := known[text]) is not None]
 
@@ -172,8 +172,7 @@ class Precall:
 
     def _key(self, text: str, context: MiddlewareContext) -> bytes:
         # a model without its provider belongs to the provider that the call goes to
-        judge = self._settings.asked or context.model
-        return self._cache.key(context.provider, judge, self._settings.prompt, text)
+        return self._cache.key(context.provider, self._settings.asked or context.model, text)
 
     def _categories(self, verdict: Verdict) -> dict[str, JudgeAction]:
         """What holds of a turn, the gravest first, with its action."""
@@ -204,7 +203,7 @@ def turns_of(messages: list[Any]) -> list[list[int]]:
     turns: list[list[int]] = []
     follows = False
     for at, message in enumerate(messages):
-        role = message.get("role") if isinstance(message, dict) else "system"
+        role = role_of(message) if isinstance(message, dict) else "system"
         if role not in _NOT_OF_USERS and not _only_results(message):
             if not follows:
                 turns.append([])

@@ -337,3 +337,12 @@ def test_what_is_sealed_or_media_stays(fields: dict[str, Any]) -> None:
     step = step_of(filters())
     assert step.feed(ProviderDelta(fields)) == [ProviderDelta(fields)]
     assert step.finish() == []
+
+
+def test_keys_that_are_redacted_are_counted_once_however_often_their_value_grows() -> None:
+    counts = Counter[str]()
+    step = step_of(filters(), counts)
+    for end in ("a", "a b", "a b c"):
+        step.feed(ProviderDelta({"input": {"secret plan": end}}))
+    step.finish()
+    assert counts == {"bad_words": 1}

@@ -92,7 +92,9 @@ def test_a_second_guard_is_named_by_its_own_id() -> None:
 
 
 def test_actions_for_detectors_that_are_off_are_no_error() -> None:
-    build({"action": {"secrets": "block", "pii.email": "warn", "injection": {"input": "block"}}})
+    said = {"secrets": "block", "pii.email": "warn", "injection": {"input": "block"}}
+    factory = build({"action": said})
+    assert factory.registry.get("guardrails").config.action == said  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
