@@ -31,6 +31,7 @@ _NAMES = {
     "hooks": ("Hooks", "hooks_of"),
     "hookspecs": ("hookimpl", "hookspec"),
     "layer": ("Layer",),
+    "lazy": ("LazyMiddleware",),
     "contract": (
         "CONTRACT", "Middleware", "MiddlewareMetadata", "Outcome", "PartStep", "middleware",
     ),
@@ -170,6 +171,7 @@ if TYPE_CHECKING:
     from .hookspecs import hookimpl as hookimpl
     from .hookspecs import hookspec as hookspec
     from .layer import Layer as Layer
+    from .lazy import LazyMiddleware as LazyMiddleware
     from .model import Stream as Stream
     from .model import SyncStream as SyncStream
     from .model import WrappedModel as WrappedModel

@@ -198,7 +198,7 @@ class MiddlewareFactory:
             self.registry.keep_only(before)  # not what was derived on the way
             raise
         rest = [one for one in self.registry.registrations() if one.id not in switches.on]
-        off = [Off(one.id, one.priority, one.origin, switches.off.get(one.id, "not switched on"), one.hooks(),
+        off = [Off(one.id, one.priority, one.origin, switches.off.get(one.id, "not switched on"), one.hooks,
                    one.global_config) for one in rest]  # fmt: skip
         plan = Plan(
             layers, dict(switches.on), off,

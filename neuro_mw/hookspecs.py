@@ -21,7 +21,8 @@ hookimpl = pluggy.HookimplMarker("neuro_mw")
 def register_middleware(register: Callable[..., None]) -> None:
     """Call ``register(middleware, id=None, priority=None, global_config=None)`` for each middleware.
 
-    ``middleware`` is a class, an instance, or a callable that makes one. It is off until a user names it.
+    ``middleware`` is a class, an instance, a callable that makes one, or a `LazyMiddleware`, whose class is imported
+    where it is used. It is off until a user names it.
     """
 
 

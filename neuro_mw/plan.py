@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class Off:
     priority: int
     origin: str
     reason: str
-    hooks: Mapping[str, list[str]]
+    hooks: Callable[[], dict[str, list[str]]]
     config: Mapping[str, Any]
 
 
@@ -90,7 +90,7 @@ class Plan:
                                      layer.instance.origin, layer.config))  # fmt: skip
         for one in self.off:  # where they would stand
             place = sum(entry.priority >= one.priority for entry in entries)
-            entries.insert(place, PlanEntry(one.id, one.priority, False, one.reason, dict(one.hooks), one.origin,
+            entries.insert(place, PlanEntry(one.id, one.priority, False, one.reason, one.hooks(), one.origin,
                                             dict(one.config)))  # fmt: skip
         return ChainPlan(context.provider, context.model, entries)
 

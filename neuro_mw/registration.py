@@ -15,13 +15,15 @@ from .errors import ConfigError, RegistrationError
 from .frozen import key_of
 from .hooks import check_class, hooks_of_class
 from .layer import MODES, Instance, Layer, hook_names
+from .lazy import LazyMiddleware
 
 
 class Registration:
     """A middleware as it was registered; instances are built at the first need, one for each effective config."""
 
     def __init__(self, id: str, metadata: MiddlewareMetadata, make: Any, given: Middleware | None, origin: str) -> None:
-        self.id, self.metadata, self.make, self.given, self.origin = id, metadata, make, given, origin
+        self.id, self.metadata, self.given, self.origin = id, metadata, given, origin
+        self._make = make
         self.default_enabled = False
         self.global_config: dict[str, Any] = {}
         self.priority = metadata.priority
@@ -32,7 +34,10 @@ class Registration:
 
     @classmethod
     def of(cls, middleware: Any, *, id: str | None, origin: str) -> Registration:
-        """A registration of a class, an instance or a callable that makes an instance."""
+        """A registration of a class, an instance, a callable that makes an instance, or a class to be imported."""
+        if isinstance(middleware, LazyMiddleware):
+            metadata = _metadata_of(middleware, "LazyMiddleware")
+            return cls(id or metadata.id, _under(metadata, id), middleware, None, origin)
         if isinstance(middleware, type):
             if not issubclass(middleware, Middleware):
                 raise RegistrationError(f"{middleware.__name__} is no Middleware: derive it from neuro_mw.Middleware")
@@ -68,10 +73,19 @@ class Registration:
 
     def derived(self, id: str) -> Registration:
         """The same class under another id."""
-        made = Registration(id, _under(self.metadata, id), self.make, None, self.origin)
+        made = Registration(id, _under(self.metadata, id), self._make, None, self.origin)
         made.global_config, made.priority, made.used = self.global_config, self.priority, self.id
         made.detectors = self.detectors
         return made
+
+    @property
+    def make(self) -> Any:
+        """What makes an instance: a class, which may be imported now, or another callable; None for a given one."""
+        if isinstance(self._make, LazyMiddleware):
+            made = self._make.load()
+            check_class(made)
+            self._make = made
+        return self._make
 
     # --- instances -----------------------------------------------------------------------------------------------
 
@@ -115,9 +129,10 @@ class Registration:
                 )  # fmt: skip
 
     def _build(self, config: dict[str, Any]) -> Middleware:
+        make = self.make
         try:
             with offering(self.detectors):
-                made = _call(self.make, config)
+                made = _call(make, config)
         except ConfigError as error:
             if self.id != self.metadata_id and error.key:
                 error.key = error.key.replace(f"middleware.{self.metadata_id}.", f"middleware.{self.id}.", 1)

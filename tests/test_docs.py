@@ -270,7 +270,7 @@ def test_table_of_built_ins_is_the_truth() -> None:
     section = TEXT["README.md"].split("## Built-in middlewares")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\w+) \|", section, re.MULTILINE)
     registry = neuro_mw.MiddlewareFactory(plugins=False).registry
-    real = [(one.metadata.id, str(one.metadata.priority), one.metadata.kind) for one in registry.list()]
+    real = [(one.id, str(one.priority), one.metadata.kind) for one in registry.registrations()]
     assert rows == real
 
 

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from neuro_mw import hookimpl
+from neuro_mw import LazyMiddleware, hookimpl
+
+from ._catalog import CATALOG, class_name
 
 if TYPE_CHECKING:
     from .analytics import Analytics as Analytics
+    from .circuit_breaker import CircuitBreaker as CircuitBreaker
+    from .default_settings import DefaultSettings as DefaultSettings
+    from .fallback import Fallback as Fallback
     from .guardrails import Guardrails as Guardrails
+    from .retry import Retry as Retry
+    from .simulate_streaming import SimulateStreaming as SimulateStreaming
+    from .timeout import Timeout as Timeout
+    from .token_limit import TokenLimit as TokenLimit
 
-_CLASSES = {"Analytics": "analytics", "Guardrails": "guardrails"}
+__all__ = [
+    "Analytics", "CircuitBreaker", "DefaultSettings", "Fallback", "Guardrails", "Retry", "SimulateStreaming", "Timeout",
+    "TokenLimit",
+]  # fmt: skip
 
-__all__ = ["Analytics", "Guardrails"]
+_MODULES = {class_name(id): id for id in CATALOG}
 
 
 @hookimpl
 def register_middleware(register: Any) -> None:
     """Offer every built-in."""
-    for name in _CLASSES:
-        register(__getattr__(name))
+    for name, id in _MODULES.items():
+        register(LazyMiddleware(CATALOG[id], f"{__name__}.{id}:{name}"))
 
 
 def __getattr__(name: str) -> Any:
-    module = _CLASSES.get(name)
+    module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

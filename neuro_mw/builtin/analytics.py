@@ -10,7 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from neuro_mw import Attempt, Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Usage, pricing
+from neuro_mw import Attempt, Middleware, MiddlewareContext, Outcome, Usage, pricing
+
+from ._catalog import CATALOG
 
 
 class Price(BaseModel):
@@ -36,13 +38,7 @@ class Analytics(Middleware):
     1
     """
 
-    metadata = MiddlewareMetadata(
-        id="analytics",
-        name="Analytics",
-        description="Usage, timing and cost of every call.",
-        priority=100,
-        kind="observer",
-    )
+    metadata = CATALOG["analytics"]
 
     class Config(BaseModel):
         """Options of analytics."""

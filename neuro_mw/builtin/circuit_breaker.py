@@ -19,13 +19,13 @@ from neuro_mw import (
     ContextTooLong,
     Middleware,
     MiddlewareContext,
-    MiddlewareMetadata,
     Outcome,
     Params,
     ProviderError,
 )
 
 from ._attempts import judge_of
+from ._catalog import CATALOG
 
 _log = logging.getLogger("neuro_mw")
 clock = time.monotonic
@@ -89,13 +89,7 @@ class CircuitBreaker(Middleware):
     ('hello', {})
     """
 
-    metadata = MiddlewareMetadata(
-        id="circuit_breaker",
-        name="Circuit breaker",
-        description="Leaves a provider alone that fails too often.",
-        priority=40,
-        kind="control",
-    )
+    metadata = CATALOG["circuit_breaker"]
 
     class Config(BaseModel):
         """Options of circuit_breaker."""

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from neuro_mw import BadRequest, Blocked, ConfigError, Middleware, MiddlewareContext, MiddlewareMetadata, Params
+from neuro_mw import BadRequest, Blocked, ConfigError, Middleware, MiddlewareContext, Params
+
+from ._catalog import CATALOG
 
 _OUTPUT = ("max_tokens", "max_completion_tokens")  # two names of one setting: what holds for one holds for the other
 _NOT_HERE = {
@@ -69,13 +71,7 @@ class DefaultSettings(Middleware):
     'one two'
     """
 
-    metadata = MiddlewareMetadata(
-        id="default_settings",
-        name="Default settings",
-        description="Defaults and limits of params, and a system text.",
-        priority=75,
-        kind="transform",
-    )
+    metadata = CATALOG["default_settings"]
 
     class Config(BaseModel):
         """Options of default_settings."""

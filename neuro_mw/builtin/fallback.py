@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
-from neuro_mw import ConfigError, Finish, Middleware, MiddlewareContext, MiddlewareMetadata, Params, Part, Response
+from neuro_mw import ConfigError, Finish, Middleware, MiddlewareContext, Params, Part, Response
 
 from ._attempts import FailureOrLimit, judge_of, opening_of, say
+from ._catalog import CATALOG
 
 _ELSEWHERE: list[FailureOrLimit] = [
     "rate_limited", "timeout", "unavailable", "circuit_open", "authentication", "context_too_long",
@@ -36,18 +37,10 @@ class Fallback(Middleware):
     ('hello', {'model': 'echo/echo', 'tried': [{'model': 'openai/gpt-4o', 'error': 'ProviderUnavailable'}]})
     """
 
-    metadata = MiddlewareMetadata(
-        id="fallback",
-        name="Fallback",
-        description="Another model answers where the one that was asked does not.",
-        priority=50,
-        kind="control",
-    )
+    metadata = CATALOG["fallback"]
 
     class Config(BaseModel):
         """Options of fallback."""
-
-        model_config = ConfigDict(defer_build=True)  # every factory loads this module, few use it
 
         models: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
         """Models to go on to, in this order: "provider/model", or a bare name for one of the same provider."""

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from random import uniform
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ImportString, model_validator
+from pydantic import BaseModel, Field, ImportString, model_validator
 
 from neuro_mw import (
     ConfigError,
     Middleware,
     MiddlewareContext,
-    MiddlewareMetadata,
     Params,
     Part,
     ProviderError,
@@ -21,6 +20,7 @@ from neuro_mw import (
 )
 
 from ._attempts import Failure, judge_of, opening_of, say
+from ._catalog import CATALOG
 
 
 class Retry(Middleware):
@@ -41,18 +41,10 @@ class Retry(Middleware):
     'hello'
     """
 
-    metadata = MiddlewareMetadata(
-        id="retry",
-        name="Retry",
-        description="Asks again where the failure may pass.",
-        priority=45,
-        kind="control",
-    )
+    metadata = CATALOG["retry"]
 
     class Config(BaseModel):
         """Options of retry; times are in seconds."""
-
-        model_config = ConfigDict(defer_build=True)  # every factory loads this module, few use it
 
         attempts: int = Field(default=3, ge=1, strict=True)
         """How many there are at most, the first one included."""

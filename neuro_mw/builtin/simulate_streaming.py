@@ -13,13 +13,14 @@ from pydantic import BaseModel, Field
 from neuro_mw import (
     Middleware,
     MiddlewareContext,
-    MiddlewareMetadata,
     Params,
     Part,
     ReasoningDelta,
     Response,
     TextDelta,
 )
+
+from ._catalog import CATALOG
 
 sleep = asyncio.sleep
 
@@ -42,13 +43,7 @@ class SimulateStreaming(Middleware):
     ['hell', 'o th', 'ere']
     """
 
-    metadata = MiddlewareMetadata(
-        id="simulate_streaming",
-        name="Simulated streaming",
-        description="Streams of models that cannot stream.",
-        priority=20,
-        kind="transform",
-    )
+    metadata = CATALOG["simulate_streaming"]
 
     class Config(BaseModel):
         """Options of simulate_streaming."""

@@ -10,14 +10,13 @@ from math import inf
 from time import perf_counter as clock
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from neuro_mw import (
     ConfigError,
     Finish,
     Middleware,
     MiddlewareContext,
-    MiddlewareMetadata,
     Params,
     Part,
     ProviderDelta,
@@ -25,6 +24,8 @@ from neuro_mw import (
     Response,
     ResponseInfo,
 )
+
+from ._catalog import CATALOG
 
 _LIMITS = ("total_s", "first_part_s", "idle_s")
 _WHAT = {"total_s": "the answer", "first_part_s": "the first part", "idle_s": "the next part"}
@@ -48,18 +49,10 @@ class Timeout(Middleware):
     openai/gpt-4o: the answer took longer than total_s=0.01
     """
 
-    metadata = MiddlewareMetadata(
-        id="timeout",
-        name="Timeout",
-        description="How long one attempt may take.",
-        priority=30,
-        kind="control",
-    )
+    metadata = CATALOG["timeout"]
 
     class Config(BaseModel):
         """Options of timeout, in seconds; None is no limit, and one has to be set."""
-
-        model_config = ConfigDict(defer_build=True)  # every factory loads this module, few use it
 
         total_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
         """For the whole answer; in streams from the call to Finish."""

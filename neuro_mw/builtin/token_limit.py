@@ -17,7 +17,6 @@ from neuro_mw import (
     Finish,
     Middleware,
     MiddlewareContext,
-    MiddlewareMetadata,
     Params,
     Part,
     TokenLimitExceeded,
@@ -26,6 +25,7 @@ from neuro_mw import (
 from neuro_mw.request_texts import texts_of
 from neuro_mw.tokens import CLAUDE_FACTOR, GPT_4O_MINI_IMAGE, TokenCount, count_tokens, count_tokens_sync
 
+from ._catalog import CATALOG
 from ._turns import older_turns
 
 _log = logging.getLogger("neuro_mw")
@@ -71,13 +71,7 @@ class TokenLimit(Middleware):
     (2, 2)
     """
 
-    metadata = MiddlewareMetadata(
-        id="token_limit",
-        name="Token limit",
-        description="Truncates or refuses what does not fit the model.",
-        priority=48,
-        kind="transform",
-    )
+    metadata = CATALOG["token_limit"]
 
     class Config(BaseModel):
         """Options of token_limit."""

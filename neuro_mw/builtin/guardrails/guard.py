@@ -11,16 +11,19 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from neuro_mw import BadRequest, Blocked, Middleware, MiddlewareContext, MiddlewareMetadata, Outcome, Params, Response
+from neuro_mw import BadRequest, Blocked, Middleware, MiddlewareContext, Outcome, Params, Response
 
+from .._catalog import CATALOG
+from .answer import AnswerStep
 from .channels import CHANNELS, DIRECTIONS
+from .filters import INVISIBLE, Filter, filter_of
+from .json_filter import whole_json
+from .messages import RequestFilter, UnreadableError
+from .settings import Settings
 
 if TYPE_CHECKING:
-    from .answer import AnswerStep
-    from .filters import Filter
     from .model_filter import AnswerFilter
     from .precall import Precall
-    from .settings import Settings
 
 _log = logging.getLogger("neuro_mw")
 _APART = ("invalid_json", "left_out")  # counted by channel and by field: no rules
@@ -28,15 +31,6 @@ _SAMPLE = (
     "Dear reader, on 2026-11-22 at 10:45 (UTC) we counted 1,234.5 \"words\" & 42 'signs'; see https://x.example/a_b?c=d#e.\n"
     "def f(x): return {'k': [x + 1, None]}  # 100% {ok} <b>bold</b> UPPER lower CamelCase snake_case a/b\\c ~^|$*!\n"
 )
-
-
-class _LaterConfig:
-    """The options' model, loaded where guardrails are switched on: every factory knows this class."""
-
-    def __get__(self, instance: Any, owner: Any) -> type[Settings]:
-        from .settings import Settings
-
-        return Settings
 
 
 class Guardrails(Middleware):
@@ -49,24 +43,13 @@ class Guardrails(Middleware):
     'the [REDACTED]'
     """
 
-    metadata = MiddlewareMetadata(
-        id="guardrails",
-        name="Guardrails",
-        description="Detectors of what must not pass, on input and output.",
-        priority=90,
-        kind="guard",
-    )
-
-    Config = _LaterConfig()  # read from the class, it is the model
+    metadata = CATALOG["guardrails"]
+    Config = Settings
     config: Settings
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         super().__init__(config, **options)
-        from .answer import AnswerStep
-        from .messages import RequestFilter, UnreadableError
-
         settings = self.config
-        self._request, self._unreadable, self._step = RequestFilter, UnreadableError, AnswerStep
         precall, model_filter = settings.precall_evaluation, settings.model_filter
         self._precall: Precall | None = None
         if precall and precall.enabled:
@@ -98,8 +81,6 @@ class Guardrails(Middleware):
 
         Compiling takes tenths of a second, so it is left to `startup`.
         """
-        from .filters import INVISIBLE, filter_of
-
         settings = self.config
         made: dict[Any, Filter] = {}
         found: dict[str, Filter] = {}
@@ -135,8 +116,8 @@ class Guardrails(Middleware):
         """The request after the rules of its channels, and after its judgement where a model judges."""
         counts = self._counts(context)
         try:
-            changed = self._request(self._filters, counts).params(params)
-        except self._unreadable as error:
+            changed = RequestFilter(self._filters, counts).params(params)
+        except UnreadableError as error:
             provider, model = context.provider, context.model
             raise BadRequest(f"{provider}/{model}: the request {error}", provider=provider, model=model) from None
         if self._precall is None:
@@ -145,14 +126,12 @@ class Guardrails(Middleware):
 
     def transform_parts(self, params: Params, context: MiddlewareContext) -> AnswerStep | None:
         """The step that holds for both modes."""
-        return self._step(self._filters, self._counts(context))
+        return AnswerStep(self._filters, self._counts(context))
 
     async def _judge_answer(
         self, judge: AnswerFilter, do_generate: Any, params: Params, context: MiddlewareContext
     ) -> Response:
         """`wrap_generate` where a model judges the answer: that takes the whole of it, so a stream is held."""
-        from .json_filter import whole_json
-
         response: Response = await do_generate(params)
         counts = self._counts(context)
 

@@ -1,0 +1,53 @@
+"""What there is: the metadata of every built-in, the outermost first. A class is imported where it is switched on."""
+
+from __future__ import annotations
+
+from neuro_mw import MiddlewareMetadata
+
+CATALOG = {
+    metadata.id: metadata
+    for metadata in (
+        MiddlewareMetadata(
+            id="analytics", name="Analytics", priority=100, kind="observer",
+            description="Usage, timing and cost of every call.",
+        ),
+        MiddlewareMetadata(
+            id="guardrails", name="Guardrails", priority=90, kind="guard",
+            description="Detectors of what must not pass, on input and output.",
+        ),
+        MiddlewareMetadata(
+            id="default_settings", name="Default settings", priority=75, kind="transform",
+            description="Defaults and limits of params, and a system text.",
+        ),
+        MiddlewareMetadata(
+            id="fallback", name="Fallback", priority=50, kind="control",
+            description="Another model answers where the one that was asked does not.",
+        ),
+        MiddlewareMetadata(
+            id="token_limit", name="Token limit", priority=48, kind="transform",
+            description="Truncates or refuses what does not fit the model.",
+        ),
+        MiddlewareMetadata(
+            id="retry", name="Retry", priority=45, kind="control",
+            description="Asks again where the failure may pass.",
+        ),
+        MiddlewareMetadata(
+            id="circuit_breaker", name="Circuit breaker", priority=40, kind="control",
+            description="Leaves a provider alone that fails too often.",
+        ),
+        MiddlewareMetadata(
+            id="timeout", name="Timeout", priority=30, kind="control",
+            description="How long one attempt may take.",
+        ),
+        MiddlewareMetadata(
+            id="simulate_streaming", name="Simulated streaming", priority=20, kind="transform",
+            description="Streams of models that cannot stream.",
+        ),
+    )
+}  # fmt: skip
+"""By id. The module of a class has the id as its name, and the class the same words: "token_limit", TokenLimit."""
+
+
+def class_name(id: str) -> str:
+    """The name of the class with this id."""
+    return "".join(word.capitalize() for word in id.split("_"))
