@@ -16,36 +16,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["OF_DRIVERS", "SETTINGS", "RequestTexts", "size_of", "texts_of"]
+from .param_names import SETTINGS
+
+__all__ = ["RequestTexts", "size_of", "texts_of"]
 
 # OpenAI cookbook, "How to count tokens with tiktoken": each message, a name in it, and what primes the reply
 PER_MESSAGE, PER_NAME, PER_REPLY = 3, 1, 3
 PER_TOOL_CALL, PER_TOOL = 8, 12  # ours: the cookbook's largest figures for what stands around a function
 LOW_IMAGE, IMAGE = 85, 1536  # OpenAI's "low"; else the most of gpt-4.1, more than that of gpt-4o (1,445)
 
-SETTINGS = frozenset({
-    "model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "max_output_tokens",
-    "temperature", "top_p", "top_k", "min_p", "seed", "stop", "stop_sequences", "frequency_penalty",
-    "presence_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs", "user", "metadata",
-    "service_tier", "store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "reasoning_effort",
-    "reasoning", "thinking", "verbosity", "modalities", "audio", "parallel_tool_calls", "tool_choice", "function_call",
-    "betas", "cache_control", "api_key", "api_base", "api_version", "azure_ad_token", "base_url", "headers",
-    "extra_headers", "extra_query", "timeout", "max_retries", "num_retries", "organization", "additional_drop_params",
-    "allowed_openai_params", "context_window_fallback_dict", "custom_llm_provider", "drop_params", "mock_response",
-    "mock_timeout", "mock_tool_calls",
-})  # fmt: skip
-"""Of a request, what is for the transport, for litellm or for the sampling: no model reads it."""
-OF_DRIVERS = re.compile(
-    r"(?:litellm|mock|langfuse|langsmith|arize|posthog|newrelic|wandb|aws|azure|vertex|s3|gcs|dd|input_cost|output_cost)_.*"
-    r"|(?:.*_)?(?:secret|password|passwd|credentials?|api_key|access_key|private_key|key_id|identity_token)(?:_.*)?"
-    r"|.*_(?:key|token)"
-    r"|additional_drop_params|allowed_openai_params|base_model|cache|caching|client|client_id|context_window_fallback_dict"
-    r"|cooldown_time|custom_llm_provider|custom_prompt_dict|drop_params|force_timeout|logger_fn|max_budget"
-    r"|max_fallbacks|model_info|model_list|no-log|request_timeout|retry_policy|retry_strategy|rpm|shared_session"
-    r"|ssl_verify|stream_timeout|tenant_id|tpm|turn_off_message_logging|use_client|use_litellm_proxy|verbose"
-)
-"""Names of params that are litellm's or its proxy's own, and no provider's: sent on, they would be refused with an
-error that explains nothing, or tell a provider what is none of its business: keys and secrets by any name."""
 _READ_APART = frozenset({"messages", "tools", "functions", "extra_body"})
 _OF_A_MESSAGE = frozenset({"role", "name", "refusal", "content", "tool_calls", "tool_call_id", "cache_control"})
 _OF_A_CALL = frozenset({"id", "type", "index", "cache_control", "function", "custom"})

@@ -9,12 +9,14 @@ from neuro_mw import (
     Blocked,
     ConfigError,
     MiddlewareFactory,
+    ProviderRateLimited,
+    ProviderTimeout,
     ProviderUnavailable,
     Response,
     Usage,
     middleware,
 )
-from neuro_mw.builtin import Analytics
+from neuro_mw.builtin import Analytics, Retry
 from neuro_mw.testing import ScriptedModel
 
 from .chain.conftest import MODES, call, run
@@ -261,6 +263,25 @@ def test_usage_and_cost_of_all_attempts(mode):
     assert (record["usage"]["input"], record["usage"]["output"]) == (20, 10)
     assert record["cost_usd"] == pytest.approx((15 + 150) / 1e6)
     assert record["model"] == "gpt-4o-mini"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("error", "costs"),
+    [
+        (ProviderRateLimited("slow down", provider="openai", model="gpt-4o"), 15 / 1e6),
+        (ProviderUnavailable("down", provider="openai", model="gpt-4o", status=503), 15 / 1e6),
+        (ProviderUnavailable("broke off", provider="openai", model="gpt-4o"), None),  # it may have begun
+        (ProviderTimeout("late", provider="openai", model="gpt-4o", status=504), None),
+        (ConnectionError("gone"), None),
+    ],
+)
+def test_what_was_turned_away_costs_nothing(mode, error, costs):
+    model = ScriptedModel(ANSWER, errors=[error])
+    kit = Kit(Retry(initial_delay_s=0, on=["any"]), model=model, prices={"gpt-4o": {"input": 1, "output": 1}})
+    record = kit.record(mode)
+    assert record["usage"]["total"] == 15
+    assert record["cost_usd"] == (costs if costs is None else pytest.approx(costs))
 
 
 # --- the store -------------------------------------------------------------------------------------------------------

@@ -10,9 +10,24 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from neuro_mw import Attempt, Middleware, MiddlewareContext, Outcome, Usage, pricing
+from neuro_mw import (
+    Attempt,
+    AuthenticationFailed,
+    BadRequest,
+    ContextTooLong,
+    Middleware,
+    MiddlewareContext,
+    Outcome,
+    ProviderError,
+    ProviderRateLimited,
+    ProviderTimeout,
+    Usage,
+    pricing,
+)
 
 from ._catalog import CATALOG
+
+_UNBILLED = (AuthenticationFailed, BadRequest, ContextTooLong, ProviderRateLimited)
 
 
 class Price(BaseModel):
@@ -97,7 +112,7 @@ class Analytics(Middleware):
         usage, cost, known = Usage(), 0.0, True
         for attempt in attempts:
             usage = usage + _counts(attempt.usage)
-            paid = self._cost(attempt.usage, attempt.provider, attempt.model)
+            paid = 0.0 if _turned_away(attempt) else self._cost(attempt.usage, attempt.provider, attempt.model)
             known, cost = known and paid is not None, cost + (paid or 0.0)
         return usage, cost if known else None
 
@@ -130,6 +145,14 @@ class Analytics(Middleware):
     def clear(self) -> None:
         """Forget all records."""
         self._records.clear()
+
+
+def _turned_away(attempt: Attempt) -> bool:
+    """Whether a provider refused to begin: that costs nothing, unlike an answer that broke off or came too late."""
+    error = attempt.error
+    if attempt.committed or not isinstance(error, ProviderError) or isinstance(error, ProviderTimeout):
+        return False
+    return error.status is not None or isinstance(error, _UNBILLED)
 
 
 def _usage(usage: Usage) -> dict[str, int | None]:

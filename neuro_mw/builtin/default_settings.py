@@ -11,10 +11,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from neuro_mw import BadRequest, Blocked, ConfigError, Middleware, MiddlewareContext, Params
+from neuro_mw.param_names import NO_SECRETS
 
 from ._catalog import CATALOG
 
 _OUTPUT = ("max_tokens", "max_completion_tokens")  # two names of one setting: what holds for one holds for the other
+_OTHER = dict(zip(_OUTPUT, reversed(_OUTPUT), strict=True))
+_NUMBERS = (int, float)
 _NOT_HERE = {
     "messages": "they belong to each call",
     "model": "it is chosen by the call; `fallback` has other models",
@@ -28,7 +31,6 @@ _SECRET = re.compile(
     r"(?:.*_)?(?:secret|password|passwd|credentials?|api_key|access_key|private_key|key_id|authorization|cookie)(?:_.*)?"
     r"|.*_(?:key|token)"
 )
-_NO_SECRETS = frozenset({"prompt_cache_key", "bos_token", "eos_token", "pad_token", "stop_token"})
 
 
 class Limit(BaseModel):
@@ -95,28 +97,30 @@ class DefaultSettings(Middleware):
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         super().__init__(config, **options)
-        self._limits = list(_limits_of(self.config.limits))
-        if not (self.config.params or self._limits or self.config.system):
+        config = self.config
+        self._defaults = [(name, _OTHER.get(name, name), value) for name, value in config.params.items()]
+        self._limits = [(name, limit, *_ends(name, limit)) for name, limit in _limits_of(config.limits)]
+        self._system, self._system_mode = config.system, config.system_mode
+        if not (self._defaults or self._limits or self._system):
             self.transform_params = super().transform_params  # type: ignore[method-assign,assignment]  # nothing to do
 
     def transform_params(self, params: Params, context: MiddlewareContext) -> Params:
         """The params with defaults, within limits, under the system text. Raises Blocked and BadRequest."""
-        for name, value in self.config.params.items():
-            names = _OUTPUT if name in _OUTPUT else (name,)
-            if all(params.get(one) is None for one in names):
+        for name, other, value in self._defaults:
+            if params.get(name) is None and params.get(other) is None:
                 params[name] = value
         if self._limits:
             params = self._within(params, context)
-            if isinstance(params.get("extra_body"), Mapping):
+            if "extra_body" in params and isinstance(params["extra_body"], Mapping):
                 params["extra_body"] = self._within(dict(params["extra_body"]), context)
-        if self.config.system is not None:
-            _tell(params, self.config.system, self.config.system_mode)
+        if self._system is not None:
+            _tell(params, self._system, self._system_mode)
         return params
 
     def _within(self, params: Params, context: MiddlewareContext) -> Params:
-        for name, limit in self._limits:
+        for name, limit, least, most in self._limits:
             value = params.get(name)
-            if value is None:
+            if value is None or (type(value) in _NUMBERS and least <= value <= most):
                 continue
             if not _is_number(value):
                 what = "NaN" if isinstance(value, float) else f"of type {type(value).__name__}"
@@ -183,7 +187,7 @@ def _check_names(params: Mapping[str, Any]) -> None:
         inside = value if name in _CARRIERS and isinstance(value, Mapping) else {}
         for path, word in [(name, name), *((f"{name}.{key}", key) for key in inside)]:
             plain = str(word).lower().replace("-", "_")
-            if plain not in _NO_SECRETS and _SECRET.fullmatch(plain):
+            if plain not in NO_SECRETS and _SECRET.fullmatch(plain):
                 raise ConfigError("a config is shown, so it holds no keys; give it to the provider or to the call",
                                   key=f"params.{path}")  # fmt: skip
         for word in _NOT_HERE:
@@ -215,6 +219,13 @@ def _limits_of(limits: Mapping[str, Limit]) -> Iterator[tuple[str, Limit]]:
         yield name, limit
         if name in _OUTPUT:
             yield from ((other, limit) for other in _OUTPUT if other not in limits)
+
+
+def _ends(name: str, limit: Limit) -> tuple[float, float]:
+    """Between which values there is nothing to do. Below 0 an output has no end, so that one is above its limit."""
+    most = math.inf if limit.max is None else limit.max
+    least = -math.inf if limit.min is None else limit.min
+    return (max(least, 0) if name in _OUTPUT and limit.max is not None else least), most
 
 
 def _is_number(value: Any) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from neuro_mw.errors import ConfigError
-from neuro_mw.request_texts import OF_DRIVERS
+from neuro_mw.param_names import of_drivers
 from neuro_mw.types import Params
 
 _OURS = frozenset(
@@ -29,14 +29,13 @@ _OURS = frozenset(
         "timeout",
     }
 )
-_NO_SECRETS = frozenset({"prompt_cache_key", "bos_token", "eos_token", "pad_token", "stop_token"})
 
 
 @functools.lru_cache(1024)
 def _kind(name: str) -> str:
     if name in _OURS:
         return "ours"
-    return "litellm's" if isinstance(name, str) and name not in _NO_SECRETS and OF_DRIVERS.fullmatch(name) else ""
+    return "litellm's" if isinstance(name, str) and of_drivers(name) else ""
 
 
 OF_SOME = frozenset({"api_version", "azure_ad_token", "organization"})

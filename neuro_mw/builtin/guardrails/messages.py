@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from neuro_mw import Params
+from neuro_mw.param_names import SETTINGS, of_drivers
 from neuro_mw.plain import as_plain
-from neuro_mw.request_texts import OF_DRIVERS, SETTINGS
 
 from .filters import Filter
 from .json_filter import whole_json
@@ -58,7 +58,7 @@ class RequestFilter:
                 new = self._value(value, "system", key)
             elif key == "extra_body" and isinstance(value, dict):  # keys of the request under another roof
                 new = self._params(value)
-            elif key not in SETTINGS and not OF_DRIVERS.fullmatch(key) and not isinstance(value, type):
+            elif key not in SETTINGS and not of_drivers(key) and not isinstance(value, type):
                 new = self._value(value, "input", key)
             if new is not value:
                 changed[key] = new

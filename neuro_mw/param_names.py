@@ -1,0 +1,56 @@
+"""What the name of a param says about it: a setting, an address or key, or a word of litellm's own."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+SETTINGS = frozenset({
+    "model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "max_output_tokens",
+    "temperature", "top_p", "top_k", "min_p", "seed", "stop", "stop_sequences", "frequency_penalty",
+    "presence_penalty", "repetition_penalty", "logit_bias", "logprobs", "top_logprobs", "user", "metadata",
+    "service_tier", "store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "reasoning_effort",
+    "reasoning", "thinking", "verbosity", "modalities", "audio", "parallel_tool_calls", "tool_choice", "function_call",
+    "betas", "cache_control", "api_key", "api_base", "api_version", "azure_ad_token", "base_url", "headers",
+    "extra_headers", "extra_query", "timeout", "max_retries", "num_retries", "organization", "additional_drop_params",
+    "allowed_openai_params", "context_window_fallback_dict", "custom_llm_provider", "drop_params", "mock_response",
+    "mock_timeout", "mock_tool_calls",
+})  # fmt: skip
+"""Of a request, what is for the transport, for litellm or for the sampling: no model reads it."""
+_OF_DRIVERS = re.compile(
+    r"(?:litellm|mock|langfuse|langsmith|arize|posthog|newrelic|wandb|aws|azure|vertex|s3|gcs|dd|input_cost|output_cost)_.*"
+    r"|(?:.*_)?(?:secret|password|passwd|credentials?|api_key|access_key|private_key|key_id|identity_token)(?:_.*)?"
+    r"|.*_(?:key|token)"
+    r"|additional_drop_params|allowed_openai_params|base_model|cache|caching|client|client_id|context_window_fallback_dict"
+    r"|cooldown_time|custom_llm_provider|custom_prompt_dict|drop_params|force_timeout|logger_fn|max_budget"
+    r"|max_fallbacks|model_info|model_list|no-log|request_timeout|retry_policy|retry_strategy|rpm|shared_session"
+    r"|ssl_verify|stream_timeout|tenant_id|tpm|turn_off_message_logging|use_client|use_litellm_proxy|verbose"
+)
+NO_SECRETS = frozenset({"prompt_cache_key", "bos_token", "eos_token", "pad_token", "stop_token"})
+"""Names that end as those of secrets do, and are none: params of providers."""
+_ADDRESS = frozenset({
+    "base_url", "api_base", "api_key", "api_version", "azure_ad_token", "organization", "headers", "extra_headers",
+    "extra_query",
+})  # fmt: skip
+
+
+@lru_cache(1024)
+def of_drivers(name: str) -> bool:
+    """Whether a param is for litellm or its proxy, and for no provider; keys and secrets by any name are.
+
+    Sent on, such a one would be refused with an error that explains nothing, or tell a provider what is none of its
+    business.
+
+    >>> of_drivers("aws_secret_access_key"), of_drivers("prompt_cache_key")
+    (True, False)
+    """
+    return name not in NO_SECRETS and _OF_DRIVERS.fullmatch(name) is not None
+
+
+def is_address(name: str) -> bool:
+    """Whether a param says where a call goes and in whose name: it is meant for one provider alone.
+
+    >>> is_address("api_key"), is_address("temperature")
+    (True, False)
+    """
+    return name in _ADDRESS or of_drivers(name)
