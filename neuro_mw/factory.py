@@ -146,12 +146,13 @@ class MiddlewareFactory:
         return ids
 
     def _give(self, one: Any) -> None:
-        """Register what stands in ``middleware=``; an instance of a built-in takes the built-in's place."""
-        known = self.registry.has(getattr(getattr(one, "metadata", None), "id", ""))
+        """Register what stands in ``middleware=``; a built-in gives way to one of its class, or if no preset names it."""
+        id = getattr(getattr(one, "metadata", None), "id", "")
         replace = False
-        if known and isinstance(one, Middleware):
-            there = self.registry.lookup(one.metadata.id, key="middleware")
-            replace = there.origin == "built-in" and isinstance(there.make, type) and isinstance(one, there.make)
+        if self.registry.has(id) and isinstance(one, Middleware):
+            there = self.registry.lookup(id, key="middleware")
+            free = id not in self._presets.entries(*self._options.presets)
+            replace = there.origin == "built-in" and (free or isinstance(one, there.make))
         made = self.registry.add(one, origin="instance", trusted=True, replace=replace)
         self._given[made.id] = "given in middleware="
 

@@ -338,6 +338,18 @@ def test_a_duplicate_in_the_list():
         factory_of(Words(), Words())
     with pytest.raises(DuplicateMiddleware, match="'analytics'"):
         MiddlewareFactory(plugins=False, middleware=[plain("analytics")])
+    with pytest.raises(DuplicateMiddleware, match="'retry'"):
+        factory_of(plain("retry"), plain("retry"))
+    with pytest.raises(DuplicateMiddleware, match="'retry'"):
+        MiddlewareFactory(plugins=False, preset="resilience", middleware=[plain("retry")])
+
+
+def test_an_instance_with_the_id_of_a_built_in_that_no_preset_names():
+    """A later release may bring a built-in with an id that somebody uses already."""
+    mine = plain("retry")
+    factory = MiddlewareFactory(plugins=False, middleware=[mine])
+    assert factory.registry.get("retry") is mine
+    assert set(chain(factory)) == {"analytics", "retry"}
 
 
 @pytest.mark.parametrize("mode", MODES)

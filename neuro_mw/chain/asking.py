@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, ProviderError, ProviderTimeout
 from ..model import request_of
+from ..param_names import is_address
 from ..types import Attempt
 from .answers import check_response, fresh
 from .entry import own_copy, refuse_unseen
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from .routing import Router
 
 _FIRST_PAUSE_S = 0.25  # before a second try where the provider names no time; twice as long before each further one
-
-_TRANSPORT = frozenset({
-    "base_url", "api_base", "api_key", "api_version", "azure_ad_token", "organization", "headers", "extra_headers",
-    "extra_query",
-})  # fmt: skip
 
 
 async def ask(
@@ -38,8 +34,8 @@ async def ask(
     provider, name = (ctx.provider, ctx.model) if model is None else router.split(model, ctx.provider)
     target, there = router.target(provider, name), ctx.fork(provider, name)
     params = own_copy(request_of(prompt, {}))
-    if target is router.model:
-        params = {**{key: value for key, value in (ctx._call.params or {}).items() if key in _TRANSPORT}, **params}
+    if router.is_meant(provider, ctx._call):
+        params = {**{key: value for key, value in (ctx._call.params or {}).items() if is_address(key)}, **params}
     if target.model_id != name:
         params["model"] = name
     refuse_unseen(params, provider, name)

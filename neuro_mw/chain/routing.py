@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, note
 from ..frozen import Bounded, key_of
+from ..param_names import is_address
 from ..types import LanguageModel, Response
 
 if TYPE_CHECKING:
-    from ..context import MiddlewareContext
+    from ..context import Call, MiddlewareContext
     from ..layer import Layer
     from ..types import Params
     from .compile import Chain
@@ -53,6 +54,8 @@ class Router:
             params = {**params, "model": bare}
         if provider == ctx.provider and bare == ctx.model:
             return params, ctx, link
+        if provider != ctx.provider:
+            params = self.without_address(params, provider, ctx._call)
         chain = self.chain_for(provider, bare, ctx.options, link)
         ctx._call.detours.append((link.outer, chain))
         return params, ctx.fork(provider, bare), chain.link
@@ -64,6 +67,23 @@ class Router:
             return first, rest
         provider, bare = self.split_model(name)
         return (current, name) if provider is None else (provider, bare)
+
+    def is_meant(self, provider: str, call: Call) -> bool:
+        """Whether the address and the key that the caller gave are for this provider."""
+        named = (call.params or {}).get("model")
+        meant = self.split(named, call.provider)[0] if isinstance(named, str) else call.provider
+        return provider == meant or {provider, meant} <= self.providers
+
+    def without_address(self, params: Params, provider: str, call: Call) -> Params:
+        """The params for another provider: without the caller's key for its own. What a middleware set stays."""
+        if self.is_meant(provider, call):
+            return params
+        given = call.params or {}
+        return {
+            key: value
+            for key, value in params.items()
+            if not (is_address(key) and key in given and value == given[key])
+        }
 
     def chain_for(self, provider: str, model: str, options: Mapping[str, Any], link: Link) -> Chain:
         """The chain inside of a point for another model, without the layers that are outside already."""
