@@ -1,0 +1,112 @@
+"""Keys and addresses that a caller gives are for one provider: they go to no other."""
+
+import asyncio
+
+import pytest
+
+from neuro_mw import MiddlewareFactory, ProviderUnavailable, middleware
+from neuro_mw.builtin import Fallback
+from neuro_mw.testing import ScriptedModel
+
+from .conftest import MODES, call
+
+SECRETS = {
+    "api_key": "sk-mine",
+    "base_url": "https://mine.example",
+    "headers": {"authorization": "mine"},
+    "extra_headers": {"x-tenant": "mine"},
+    "aws_secret_access_key": "mine",
+    "organization": "mine",
+}
+OTHERS = {"temperature": 0.5, "extra_body": {"top_k": 3}, "user": "u1"}
+
+
+class World:
+    """Two providers, `openai` as the wrapped object and `acme` by name; the first may be down."""
+
+    def __init__(self, *layers, down=False):
+        error = ProviderUnavailable("down", provider="openai", model="gpt-4o") if down else None
+        self.openai = ScriptedModel(error=error)
+        self.acme = ScriptedModel(provider="acme", model_id="small")
+        acme = self.acme
+
+        class Factory(MiddlewareFactory):
+            def _resolve(self, name, driver):
+                return acme if name == "acme/small" else super()._resolve(name, driver)
+
+            def _split_model(self, name):
+                return ("acme", "small") if name == "acme/small" else super()._split_model(name)
+
+        factory = Factory(preset=None, plugins=False, middleware=layers)
+        self.model = factory.apply_middleware(self.openai)
+
+    def call(self, mode, **params):
+        return asyncio.run(call(self.model, mode, **params))
+
+
+def got(model):
+    """What a model was given at its last call, but for the messages."""
+    return {name: value for name, value in model.calls[-1][1].items() if name not in ("messages", "model")}
+
+
+def to(name, **more):
+    return middleware("to", transform_params=lambda params, context: {**params, "model": name, **more})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_fallback_to_another_provider_takes_no_key_along(mode):
+    world = World(Fallback(models=["openai/gpt-4o-mini", "acme/small"]), down=True)
+    world.call(mode, **SECRETS, **OTHERS)
+    assert [params.get("model") for _, params in world.openai.calls] == [None, "gpt-4o-mini"]
+    assert got(world.openai) == {**SECRETS, **OTHERS}
+    assert got(world.acme) == OTHERS
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nor_does_a_transform_that_names_another_model(mode):
+    world = World(to("acme/small"))
+    world.call(mode, **SECRETS, **OTHERS)
+    assert got(world.acme) == OTHERS
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_middleware_sets_for_the_other_one_stays(mode):
+    world = World(to("acme/small", api_key="sk-acme"))
+    world.call(mode, **SECRETS, **OTHERS)
+    assert got(world.acme) == {**OTHERS, "api_key": "sk-acme"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_caller_who_names_the_other_model_means_it(mode):
+    world = World(middleware("nothing", on_end=lambda outcome, context: None))
+    world.call(mode, model="acme/small", **SECRETS, **OTHERS)
+    assert got(world.acme) == {**SECRETS, **OTHERS}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_and_then_the_key_does_not_come_back_to_the_wrapped_provider(mode):
+    world = World(Fallback(models=["openai/gpt-4o-mini"]))
+    world.acme.error = ProviderUnavailable("down", provider="acme", model="small")
+    world.call(mode, model="acme/small", **SECRETS, **OTHERS)
+    assert got(world.openai) == OTHERS
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("asked", "named", "takes"),
+    [("openai/gpt-4o-mini", None, True), (None, None, True), ("acme/small", None, False),
+     ("openai/gpt-4o", "acme/small", False), (None, "acme/small", True)],
+)  # fmt: skip
+def test_a_question_of_a_middleware_takes_it_to_the_provider_that_it_is_for(mode, asked, named, takes):
+    async def judge(do_generate, params, context):
+        await context.ask("is it well?", model=asked)
+        asked_of.append((world.openai.calls + world.acme.calls)[-1] if asked is None else None)
+        return await do_generate(params)
+
+    asked_of = []
+    world = World(middleware("judge", wrap_generate=judge))
+    world.call(mode, **SECRETS, **({"model": named} if named else {}))
+    target = (asked or named or "openai/gpt-4o").split("/")[0]
+    first = (world.openai if target == "openai" else world.acme).calls[0][1]
+    assert ("api_key" in first) is takes
+    assert first["messages"] == [{"role": "user", "content": "is it well?"}]
