@@ -146,7 +146,7 @@ class MiddlewareFactory:
         return ids
 
     def _give(self, one: Any) -> None:
-        """Register what stands in ``middleware=``; a built-in gives way to one of its class, or if no preset names it."""
+        """Register what stands in ``middleware=``. A built-in of its class gives way, and one that no preset names."""
         id = getattr(getattr(one, "metadata", None), "id", "")
         replace = False
         if self.registry.has(id) and isinstance(one, Middleware):
