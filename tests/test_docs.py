@@ -8,6 +8,7 @@ import doctest
 import importlib
 import inspect
 import io
+import json
 import os
 import pkgutil
 import re
@@ -18,11 +19,17 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any, get_args, get_origin
 
 import pytest
+from pydantic import BaseModel
 
 import neuro_mw
-from neuro_mw.builtin.analytics import Analytics
+from neuro_mw.builtin import Fallback, Retry
+from neuro_mw.builtin._attempts import Failure, FailureOrLimit
+from neuro_mw.builtin._catalog import CATALOG
+from neuro_mw.builtin.guardrails.channels import CHANNELS
+from neuro_mw.builtin.guardrails.judge_settings import ModelFilter, PrecallEvaluation
 from neuro_mw.config import ConditionsConfig, FactoryFile, MiddlewareEntry
 from neuro_mw.options import PER_MODEL
 
@@ -231,7 +238,6 @@ FIELDS = {
     "key of a middleware's entry": list(MiddlewareEntry.model_fields),
     "condition": list(ConditionsConfig.model_fields),
     "metadata": [one.name for one in dataclasses.fields(neuro_mw.MiddlewareMetadata)],
-    "option of analytics": list(Analytics.Config.model_fields),
     "field of Response": [one.name for one in dataclasses.fields(neuro_mw.Response)],
     "field of Outcome": [one.name for one in dataclasses.fields(neuro_mw.Outcome)],
     "field of MiddlewareStats": [one.name for one in dataclasses.fields(neuro_mw.MiddlewareStats)],
@@ -250,6 +256,109 @@ def test_options_and_fields_are_documented(what: str) -> None:
     names = [name for name in FIELDS[what] if not (what == "method of the registry" and name in INTERNAL)]
     assert names
     assert [name for name in names if not documented(name)] == [], what
+
+
+# where the options of a built-in stand, if not in resilience.md under its id
+SECTIONS = {"Analytics": ("middleware.md", "analytics"), "Guardrails": ("guardrails.md", "Options")}
+MEANS = {"none": {"None", "[]", "{}"}, "off": {"None", "False"}, "on": {"True"}, "empty": {"[]", "{}"}}
+
+
+def section(page: str, heading: str) -> str:
+    return re.split(r"^##? ", TEXT[page].split(f"\n## {heading}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def described_options(text: str) -> dict[str, str]:
+    """The options in the tables of a section, also several in one row, with what they say of the default."""
+    options = {}
+    default = 0
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] == "option":
+            default = cells.index("default")
+        elif not line.startswith("|"):
+            default = 0
+        elif default:
+            options.update((name, cells[default].strip("`")) for name in re.findall(r"`([\w.*]+)`", cells[0]))
+    options.update(re.findall(r"`(\w+)` \((\d+)\)", text))  # in passing, as "`max_match_chars` (256)"
+    return options
+
+
+def real_options(config: type[BaseModel]) -> dict[str, Any]:
+    """Every option with its default; those of the models in a dict as "limits.*.max"."""
+    options = {}
+    for name, field in config.model_fields.items():
+        options[name] = "required" if field.is_required() else field.get_default(call_default_factory=True)
+        inner = get_args(field.annotation)[-1] if get_origin(field.annotation) is dict else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            options.update((f"{name}.*.{key}", value) for key, value in real_options(inner).items())
+    return options
+
+
+def says(written: str, default: Any) -> bool:
+    """Whether this is how a default is written."""
+    if written in MEANS:
+        return repr(default) in MEANS[written]
+    if written == "all but system":
+        return bool(default == [name for name in CHANNELS if name != "system"])
+    if "required" in (written, default):
+        return bool(written == default)
+    value = json.loads(written)
+    return bool(value == default) and isinstance(value, bool) == isinstance(default, bool)
+
+
+@pytest.mark.parametrize("name", neuro_mw.builtin.__all__)
+def test_every_option_of_a_built_in_stands_with_its_default(name: str) -> None:
+    built_in = getattr(neuro_mw.builtin, name)
+    described = described_options(section(*SECTIONS.get(name, ("resilience.md", built_in.metadata.id))))
+    real = real_options(built_in.Config)
+    assert set(described) == set(real)
+    wrong = {option: default for option, default in real.items() if not says(described[option], default)}
+    assert wrong == {}, described
+
+
+def test_the_tables_of_failures_and_of_the_order_are_the_truth() -> None:
+    text = section("resilience.md", "What is tried again, and what is final")
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| ([\w ]+) \| ([\w ]+) \|$", text, re.MULTILINE)
+    assert {name for name, *_ in rows} == set(get_args(FailureOrLimit))
+    for column, (config, names) in enumerate(((Retry.Config, Failure), (Fallback.Config, FailureOrLimit)), 1):
+        written = {word: {row[0] for row in rows if row[column] == word} for word in ("default", "no such name")}
+        assert written["default"] == set(real_options(config)["on"])
+        assert written["no such name"] == set(get_args(FailureOrLimit)) - set(get_args(names))
+    order = re.findall(r"^\| `(\w+)` \| (\d+) \|", section("resilience.md", "The order"), re.MULTILINE)
+    assert order == [(id, str(metadata.priority)) for id, metadata in CATALOG.items() if id != "analytics"]
+
+
+@pytest.mark.parametrize(("key", "config"), [("precall_evaluation", PrecallEvaluation), ("model_filter", ModelFilter)])
+def test_the_example_of_judges_shows_their_defaults(key: str, config: type[BaseModel]) -> None:
+    (shown,) = (tomllib.loads(block.text) for block in BLOCKS["guardrails.md"] if "# judges.toml" in block.text)
+    given, default = shown["middleware"]["guardrails"]["config"][key], config().model_dump()
+    of_the_example = {"model", "sanitization_patterns"}
+    assert {name: given[name] for name in given if name not in of_the_example and given[name] != default[name]} == {}
+    if config is PrecallEvaluation:
+        assert set(default) - set(given) == {"enabled", "provider", "prompt"}
+
+
+def test_the_table_of_presets_in_the_readme_is_the_truth() -> None:
+    presets = neuro_mw.MiddlewareFactory(plugins=False).presets
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", section("README.md", "Presets and configuration"), re.MULTILINE)
+    assert {name for name, _ in rows} == set(presets)
+    for preset, cell in rows:
+        names = re.findall(r"`(\w+)`", cell)
+        switched_on = {id for name in names for id in (presets.entries(name) if name in presets else [name])}
+        assert switched_on == set(presets.entries(preset)), preset
+
+
+def test_the_table_of_presets_for_resilience_is_the_truth() -> None:
+    presets = neuro_mw.MiddlewareFactory(plugins=False).presets
+    found = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", section("resilience.md", "The presets"), re.MULTILINE)
+    cells = {id: both for id, *both in found}
+    for column, name in enumerate(("resilience", "production")):
+        assert {id for id, both in cells.items() if both[column] != "no"} == set(presets.entries(name))
+    entries = presets.entries("production")
+    plain = {id for id, entry in entries.items() if entry == {}}
+    assert {id for id, both in cells.items() if "with its defaults" in both} == plain - {"analytics"}
+    times = tomllib.loads(cells["timeout"][0].replace("`", "").replace(", ", "\n"))
+    assert entries["timeout"] == presets.entries("resilience")["timeout"] == {"config": times}
 
 
 def test_public_classes_and_functions_have_docstrings() -> None:
@@ -285,9 +394,7 @@ def test_every_dependency_has_its_reason() -> None:
     section = TEXT["README.md"].split("## Dependencies")[1].split("\n## ")[0]
     rows = re.findall(r"^\| ([\w-]+) \| \S", section, re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert [row for row in rows if row != "package"] == [
-        re.split(r"[<>=]", one)[0] for one in project["dependencies"]
-    ]
+    assert [row for row in rows if row != "package"] == [re.split(r"[<>=]", one)[0] for one in project["dependencies"]]
 
 
 def test_changelog_has_this_version() -> None:

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from neuro_mw import (
+    CircuitOpen,
     ConfigError,
     MiddlewareFactory,
     MiddlewarePreset,
     NeuroError,
     PresetInfo,
     PresetNotFound,
+    ProviderUnavailable,
     middleware,
 )
 from neuro_mw.presets import Presets, preset_folder
@@ -57,6 +59,84 @@ def test_every_shipped_preset_works(factory):
         on = {info.name: info.middleware for info in made.get_available_presets()}[name]
         assert on, f"preset {name} is inert"
         assert set(chain(made)) <= set(on)
+
+
+STRICT = {
+    "secrets": True,
+    "pii": ["email", "phone", "credit_card", "iban", "ssn"],
+    "injection": True,
+    "invisible": True,
+    "action": {"pii": {"tool_arguments": "warn"}, "injection": "warn"},
+}
+GUARDRAILS = {**STRICT, "action": {**STRICT["action"], "pii.email": "warn", "pii.phone": "warn"}}
+ALL = {"analytics": {}, "guardrails": {"config": GUARDRAILS}}
+RESILIENCE = {
+    "retry": {},
+    "timeout": {"config": {"total_s": 600, "first_part_s": 300, "idle_s": 60}},
+    "circuit_breaker": {},
+}
+SHIPPED = {
+    "default": {"analytics": {}},
+    "all": ALL,
+    "security": {"guardrails": {"config": STRICT}},
+    "resilience": RESILIENCE,
+    "production": {**ALL, **RESILIENCE, "token_limit": {}},
+}
+
+
+def test_what_ships_is_all_that_ships(factory):
+    assert {name: factory.presets.entries(name) for name in factory.presets} == SHIPPED
+
+
+def test_production_has_the_guardrails_of_all(factory):
+    context = factory.create_context("openai", "gpt-4o")
+    configs = [factory.explain(context, preset=name)["guardrails"].config for name in ("all", "production", "security")]
+    assert configs[0] == configs[1] != configs[2]
+
+
+CHAINS = {
+    "default": ("analytics",),
+    "all": ("analytics", "guardrails"),
+    "security": ("guardrails",),
+    "resilience": ("retry", "circuit_breaker", "timeout"),
+    "production": ("analytics", "guardrails", "token_limit", "retry", "circuit_breaker", "timeout"),
+}
+
+
+@pytest.mark.parametrize("mode", ["generate", "stream"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_preset_answers(name, mode):
+    model = MiddlewareFactory(preset=name, plugins=False).apply_middleware("echo/echo")
+    assert model.chain == CHAINS[name]
+    if mode == "generate":
+        response = model.generate_sync("my key is sk-proj-9f3a7c51e2b84d60aa17, keep it")
+    else:
+        response = model.stream_sync("my key is sk-proj-9f3a7c51e2b84d60aa17, keep it").response()
+    guarded = "guardrails" in CHAINS[name]
+    assert response.text == f"my key is {'[REDACTED]' if guarded else 'sk-proj-9f3a7c51e2b84d60aa17'}, keep it"
+    assert {layer["status"] for layer in response.receipt.layers.values()} == {"completed"}
+    assert ("analytics" in response.metadata) == ("analytics" in CHAINS[name])
+
+
+@pytest.mark.parametrize("mode", ["generate", "stream"])
+@pytest.mark.parametrize("name", ["resilience", "production"])
+def test_resilience_mends_in_both_modes(name, mode):
+    """What the preset is for: a failure that passes is not seen, and an open circuit is."""
+    quick = {"retry": {"config": {"initial_delay_s": 0}}}
+    factory = MiddlewareFactory(preset=name, plugins=False, middleware_config=quick)
+
+    def ask(model):
+        wrapped = factory.apply_middleware(model)
+        return wrapped.generate_sync("hi") if mode == "generate" else wrapped.stream_sync("hi").response()
+
+    down = ProviderUnavailable("down", provider="openai", model="gpt-4o")
+    model = ScriptedModel("hello", errors=[down, down])
+    assert (ask(model).text, len(model.calls)) == ("hello", 3)
+    model = ScriptedModel(error=down)
+    for error in (ProviderUnavailable, CircuitOpen):  # the third attempt is the fifth failure, which opens the circuit
+        with pytest.raises(error):
+            ask(model)
+    assert len(model.calls) == 3
 
 
 def test_presets_are_a_mapping(factory):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .anthropic_wire import AnthropicReply
+    from .faulty import Fault, FaultyModel, random_faults
     from .openai_wire import Reply
     from .scripted import ScriptedModel, cut
     from .stub_anthropic import StubAnthropic
@@ -14,14 +15,20 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "AnthropicReply": ".anthropic_wire",
+    "Fault": ".faulty",
+    "FaultyModel": ".faulty",
     "Reply": ".openai_wire",
     "ScriptedModel": ".scripted",
     "cut": ".scripted",
+    "random_faults": ".faulty",
     "StubAnthropic": ".stub_anthropic",
     "StubOpenAI": ".stub_openai",
 }
 
-__all__ = ["AnthropicReply", "Reply", "ScriptedModel", "StubAnthropic", "StubOpenAI", "cut"]
+__all__ = [
+    "AnthropicReply", "Fault", "FaultyModel", "Reply", "ScriptedModel", "StubAnthropic", "StubOpenAI", "cut",
+    "random_faults",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
