@@ -1,6 +1,6 @@
-"""``python -m benchmarks [chain|stream|build|stats|import|providers|tokens|guardrails ...] [--json] [--quick]``.
+"""``python -m benchmarks [chain|stream|build|stats|import|providers|tokens|guardrails|resilience ...]``.
 
-Figures are never asserted.
+Options: ``--json``, ``--quick``, ``--data DIR``. Figures are never asserted.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ MODULES = {
     "providers": "providers",
     "tokens": "tokens",
     "guardrails": "guardrails",
+    "resilience": "resilience",
 }
 TITLES = {
     "chain": "one generate through no-op layers, microseconds a call",
@@ -36,6 +37,7 @@ TITLES = {
     "providers": "a call and a streamed chunk over loopback HTTP, each client in a process of its own",
     "tokens": "counting tokens and finding prices; what the encodings make of the same text",
     "guardrails": "guardrails: 4 KB are 4,096 characters, a chunk is 4; what they find, and what they should not",
+    "resilience": "resilience on the happy path, microseconds a call and a part: its own (to an empty layer), in all",
 }
 
 

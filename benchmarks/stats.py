@@ -93,6 +93,9 @@ def _recording(calls: list[Facts], *, give: bool = True) -> Slice:
                     record = (head, self_s, total_s, extra, ended)
                     executions.append(record)
                     if give:  # as the path of a call does it
+                        if head.hook is None:
+                            for hook in ("transform_params", "wrap_generate"):
+                                head.laps.setdefault(hook, []).append(self_s)
                         head.records.append(record)
                         if len(head.records) >= FOLD_AT:
                             head.fold()

@@ -30,14 +30,15 @@ FOLD_AT = 256  # records of one head
 class Head:
     """A layer in one chain and mode, and its records that are not folded yet.
 
-    ``hook`` is the name of its only hook, None where it has several.
+    ``hook`` is the name of its only hook, None where it has several; then ``laps`` has the seconds of each.
     """
 
-    __slots__ = ("__weakref__", "hook", "id", "model", "records", "stats")
+    __slots__ = ("__weakref__", "hook", "id", "laps", "model", "records", "stats")
 
     def __init__(self, id: str, hook: str | None, model: str, stats: LayerStats) -> None:
         self.id, self.hook, self.model, self.stats = id, hook, model, stats
         self.records: list[Record] = []
+        self.laps: Laps = {}
         with stats.lock:
             stats.heads.add(self)
 
@@ -57,7 +58,7 @@ class Head:
 
     def __del__(self) -> None:
         if getattr(self, "records", None):  # the chain is gone: what is left is folded soon
-            self.stats.leave_behind(self.hook, self.model, self.records)
+            self.stats.leave_behind(self.hook, self.model, self.records, self.laps)
 
 
 class Extra(NamedTuple):
@@ -69,10 +70,10 @@ class Extra(NamedTuple):
     skipped: int = 0  # failures passed over
     changed: int = 0  # CHANGED_* bits
     error: str | None = None  # the type of the error that left
-    laps: tuple[tuple[str, float], ...] | None = None  # seconds of each hook
 
 
 Record = tuple[Head, float, float, Extra | None, float]  # self time, total time, ..., clock at the end; in seconds
+Laps = dict[str, list[float]]  # seconds of each hook, of the passages that are not folded yet
 PLAIN = Extra()
 
 _KEPT = 100
@@ -143,7 +144,7 @@ class LayerStats:
     def __init__(self, tally: Tally | None = None) -> None:
         self.tally = tally or Tally()
         self.heads: WeakSet[Head] = WeakSet()
-        self.left_behind: list[tuple[str | None, str, list[Record]]] = []
+        self.left_behind: list[tuple[str | None, str, list[Record], Laps]] = []
         self.lock = Lock()
         self.reset()
 
@@ -169,9 +170,9 @@ class LayerStats:
         while self.left_behind:
             self._take(*self.left_behind.pop())
 
-    def leave_behind(self, hook: str | None, model: str, records: list[Record]) -> None:
+    def leave_behind(self, hook: str | None, model: str, records: list[Record], laps: Laps) -> None:
         """Take the last records of a head that is gone, now or later: a finalizer must not wait for a lock."""
-        self.left_behind.append((hook, model, records))
+        self.left_behind.append((hook, model, records, laps))
         if len(self.left_behind) > 32 and self.lock.acquire(blocking=False):
             try:
                 self.take_all()
@@ -183,9 +184,9 @@ class LayerStats:
         batch = head.records[:]
         del head.records[: len(batch)]  # what other threads append meanwhile comes after these
         if batch:
-            self._take(head.hook, head.model, batch)
+            self._take(head.hook, head.model, batch, head.laps)
 
-    def _take(self, hook: str | None, model: str, records: list[Record]) -> None:
+    def _take(self, hook: str | None, model: str, records: list[Record], laps: Laps) -> None:
         _, selfs, totals, extras, _ = zip(*records, strict=True)
         spent = sum(selfs)
         self.self_s += spent
@@ -196,6 +197,10 @@ class LayerStats:
         self.statuses[COMPLETED] += plain
         if hook is not None:
             self.hooks[hook] = self.hooks.get(hook, 0.0) + spent
+        for name, lap in list(laps.items()):
+            seconds = lap[:]
+            del lap[: len(seconds)]
+            self.hooks[name] = self.hooks.get(name, 0.0) + sum(seconds)
         if plain != len(records):
             for extra in extras:
                 if extra is not None:
@@ -213,8 +218,6 @@ class LayerStats:
         self.parts += extra.parts
         self.held = max(self.held, extra.held)
         self.skipped += extra.skipped
-        for hook, spent in extra.laps or ():
-            self.hooks[hook] = self.hooks.get(hook, 0.0) + spent
 
 
 def clear(recorders: Iterable[LayerStats]) -> None:

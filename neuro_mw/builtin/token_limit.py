@@ -85,6 +85,7 @@ class TokenLimit(Middleware):
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         super().__init__(config, **options)
         self._unknown: set[str] = set()
+        self._reports = False  # whether there ever was one: only then a call has to be asked for its own
         if self.config.max_input_tokens is None:  # few requests come near a model's window: nothing to prepare
             self.startup = super().startup  # type: ignore[method-assign]
 
@@ -106,6 +107,8 @@ class TokenLimit(Middleware):
 
     def transform_parts(self, params: Params, context: MiddlewareContext) -> Callable[[Part], Part] | None:
         """A step that tells, at the end of the answer, what was done to the request; none where nothing was."""
+        if not self._reports:
+            return None
         report, id = context.state(self).get("report"), self.metadata.id
         if report is None:
             return None
@@ -137,7 +140,7 @@ class TokenLimit(Middleware):
     def _say_unknown(self, context: MiddlewareContext) -> None:
         name = f"{context.provider}/{context.model}"
         method = f"not counted: the context window of {name} is not known"
-        context.state(self)["report"] = _report(None, None, 0, 0, method)
+        self._note(_report(None, None, 0, 0, method), context)
         self.count("no_limit")
         if name not in self._unknown and len(self._unknown) < 1024:
             self._unknown.add(name)
@@ -182,8 +185,12 @@ class TokenLimit(Middleware):
         self.count("truncated")
         self.count("removed_messages", removed)
         report = _report(left.tokens, limit, removed, found.tokens - left.tokens, left.method)
-        context.state(self)["report"] = report
+        self._note(report, context)
         return shorter
+
+    def _note(self, report: dict[str, Any], context: MiddlewareContext) -> None:
+        self._reports = True
+        context.state(self)["report"] = report
 
 
 def _report(tokens: int | None, limit: int | None, messages: int, removed: int, method: str) -> dict[str, Any]:
@@ -211,8 +218,14 @@ def _surely_within(params: Mapping[str, Any], limit: int) -> bool:
 
 def capped(params: Params, most: int, context: MiddlewareContext) -> Params:
     """The params with no larger answer allowed; a negative number, to some servers "no limit", is above all."""
-    found = {name: params[name] for name in _OUTPUT if params.get(name) is not None}
-    for name, value in found.items():
+    found = False
+    for name in _OUTPUT:
+        value = params.get(name)
+        if value is None:
+            continue
+        found = True
+        if type(value) is int and 0 <= value <= most:
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise BadRequest(
                 f"params[{name!r}] is of type {type(value).__name__}; a number is expected, at most {most}",
@@ -222,6 +235,6 @@ def capped(params: Params, most: int, context: MiddlewareContext) -> Params:
     if not found:
         params["max_tokens"] = most
     body = params.get("extra_body")  # it goes before what the params say
-    if isinstance(body, Mapping) and any(body.get(name) is not None for name in _OUTPUT):
+    if body is not None and isinstance(body, Mapping) and any(body.get(name) is not None for name in _OUTPUT):
         params["extra_body"] = capped(dict(body), most, context)
     return params

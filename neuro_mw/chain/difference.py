@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..types import Finish, Part, ReasoningDelta, TextDelta, ToolCallDelta
@@ -40,11 +40,11 @@ class _Channel:
 class Difference:
     """Compares, channel by channel, what comes to a step with what leaves it."""
 
-    __slots__ = ("changed", "channels", "held_max", "others")
+    __slots__ = ("changed", "channels", "held", "held_max", "others")
 
     def __init__(self) -> None:
         self.changed = False
-        self.held_max = 0  # characters
+        self.held = self.held_max = 0  # characters
         self.channels: dict[Any, _Channel] = {}
         self.others: list[Any] = []
 
@@ -56,14 +56,19 @@ class Difference:
                     self.others.append(part)
                 elif text:
                     self._channel(channel).came(text)
+                    self.held += len(text)
         for part in left:
             for channel, text in _pieces(part):
                 if channel is None:
                     self._other_left(part)
-                elif text and not self._channel(channel).left(text):
-                    self.changed = True
-        held = sum(channel.size for channel in self.channels.values())
-        self.held_max = max(self.held_max, held)
+                elif text:
+                    of = self._channel(channel)
+                    self.held -= of.size
+                    if not of.left(text):
+                        self.changed = True
+                    self.held += of.size
+        if self.held > self.held_max:
+            self.held_max = self.held
 
     def _channel(self, name: Any) -> _Channel:
         channel = self.channels.get(name)
@@ -78,25 +83,20 @@ class Difference:
                 return
         self.changed = True
 
-    def is_level(self) -> bool:
-        """Whether all that came has left, unchanged."""
-        return not self.at_end()
-
     def at_end(self) -> bool:
         """Whether anything was changed, now that nothing more can leave."""
-        return self.changed or bool(self.others) or any(channel.size for channel in self.channels.values())
+        return self.changed or bool(self.others) or self.held > 0
 
 
-def _pieces(part: Part) -> Iterator[tuple[Any, str]]:
+def _pieces(part: Part) -> tuple[tuple[Any, str], ...]:
     if isinstance(part, TextDelta):
-        yield "text", part.text
-    elif isinstance(part, ReasoningDelta):
-        yield "reasoning", part.text
-    elif isinstance(part, ToolCallDelta):
-        yield (part.index, "arguments"), part.arguments
-        yield (part.index, "who"), f"{part.id or ''}{part.name or ''}"
-    elif not isinstance(part, Finish):
-        yield None, ""
+        return (("text", part.text),)
+    if isinstance(part, ReasoningDelta):
+        return (("reasoning", part.text),)
+    if isinstance(part, ToolCallDelta):
+        who = f"{part.id or ''}{part.name or ''}"
+        return ((part.index, "arguments"), part.arguments), ((part.index, "who"), who)
+    return () if isinstance(part, Finish) else ((None, ""),)
 
 
 def passed_on(inners: Sequence[Inner], part: Part | None, difference: Difference | None) -> Difference | None:

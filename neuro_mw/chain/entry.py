@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, Blocked
 from ..stats import CHANGED_REQUEST
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 def own_copy(params: Params) -> Params:
     """Params that a hook may change: the dict, the list of messages and each message are its own."""
-    copy = dict(params)
+    copy = {**params}
     messages = copy.get("messages")
-    if isinstance(messages, list | tuple):
-        copy["messages"] = [dict(message) if isinstance(message, dict) else message for message in messages]
+    if type(messages) is list or isinstance(messages, list | tuple):
+        copy["messages"] = [{**message} if isinstance(message, dict) else message for message in messages]
     return copy
 
 
@@ -59,8 +59,7 @@ async def transform(passage: Passage) -> None:
         if hasattr(made, "__await__"):
             made = await passage.within(made, "transform_params")
         passage.judge("transform_params")
-        if not isinstance(made, dict):
-            raise passage.wrong_type("transform_params", made, "the params, a dict")
+        check_params(passage, made)
     except Blocked:
         raise
     except Exception as error:  # noqa: BLE001  # whatever it is, on_error decides
@@ -70,8 +69,14 @@ async def transform(passage: Passage) -> None:
             passage.changed |= CHANGED_REQUEST
         passage.params = made
     finally:
-        if passage.several_hooks:
+        if passage.link.several:
             passage.lap("transform_params")
+
+
+def check_params(passage: Passage, made: object) -> None:
+    """Raise MiddlewareError where `transform_params` gave no params."""
+    if not isinstance(made, dict):
+        raise passage.wrong_type("transform_params", made, "the params, a dict")
 
 
 def open_step(passage: Passage) -> Step | None:
@@ -82,18 +87,23 @@ def open_step(passage: Passage) -> Step | None:
     try:
         made = hook(passage.params, passage.ctx)
         passage.judge("transform_parts")
-        if made is None:
-            return None
-        if not callable(made) and not callable(getattr(made, "feed", None)):
-            if hasattr(made, "close"):
-                made.close()  # a coroutine: it will never be awaited
-            raise passage.wrong_type("transform_parts", made, "a PartStep, a callable or None")
-        return Step(passage, made)
+        return step_of(passage, made)
     except Blocked:
         raise
     except Exception as error:  # noqa: BLE001  # whatever it is, on_error decides
         passage.skip_or_raise(error, "transform_parts")
         return None
     finally:
-        if passage.several_hooks:
+        if passage.link.several:
             passage.lap("transform_parts")
+
+
+def step_of(passage: Passage, made: Any) -> Step | None:
+    """The step that `transform_parts` gave; None for none."""
+    if made is None:
+        return None
+    if not callable(made) and not callable(getattr(made, "feed", None)):
+        if hasattr(made, "close"):
+            made.close()  # a coroutine: it will never be awaited
+        raise passage.wrong_type("transform_parts", made, "a PartStep, a callable or None")
+    return Step(passage, made)

@@ -144,7 +144,7 @@ class Flow:
         """Note whether a wrapping hook passes on what it pulled."""
         assert self.wrap is not None
         difference = passed_on(self.wrap.inners or (), part, self.wrap_difference)
-        if difference is not None and difference.is_level():  # all that was held has left as it came
+        if difference is not None and not difference.at_end():  # all that was held has left as it came
             self.wrap.held, difference = max(self.wrap.held, difference.held_max), None
         self.wrap_difference = difference
 
@@ -248,7 +248,7 @@ class Flow:
             passage.resume(clock())
         if passage is self.wrap:
             self.unpark(clock())
-            if passage.several_hooks:
+            if passage.link.several:
                 passage.lap("wrap_stream" if passage.layer.hooks.wrap_stream is not None else "wrap_generate")
             if status != CANCELLED:
                 self.wrap_difference = passed_on(passage.inners or (), None, self.wrap_difference)

@@ -6,37 +6,44 @@ from inspect import iscoroutinefunction
 from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
-from ..stats import FOLD_AT
+from ..stats import BLOCKED_INSIDE, CHANGED_REQUEST, COMPLETED, FOLD_AT, Extra
 from ..types import Attempt, LanguageModel, Params, Response, Usage
-from .answers import check_response, fresh, signature
-from .entry import open_step, refuse_unseen, transform
+from .answers import check_response, differ, fresh, signature
+from .entry import check_params, open_step, own_copy, refuse_unseen, step_of, transform
 from .link import Link
 from .passage import Passage
 from .steps import through
-from .wrapping import collected, keeping, recover, run_wrap_generate
+from .wrapping import collected, keeping, run_wrap_generate
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
 
 
 _new = object.__new__
-_WRAP = "wrap_generate"
+_PARAMS, _PARTS, _WRAP = "transform_params", "transform_parts", "wrap_generate"
 _UNKNOWN = Usage()  # until the provider says
+_OTHER_REQUEST = Extra(changed=CHANGED_REQUEST)  # the same for all who do no more than that
 
 
 class GenerateNode:
     """A layer with hooks. `run` is the entry that its hooks need, chosen once."""
 
-    __slots__ = ("head", "hooks", "link", "records", "run", "wrap")
+    __slots__ = ("head", "hooks", "link", "on_end", "parts", "records", "run", "several", "transform", "wrap")
 
     def __init__(self, link: Link) -> None:
         self.link, self.head, self.hooks = link, link.head, link.layer.hooks
-        self.records = link.head.records
-        self.wrap: Any = self.hooks.wrap_generate
-        layer = link.layer
-        plain = layer.timeout_s is None and layer.on_error != "skip" and iscoroutinefunction(self.wrap)
-        only_wrap = link.head.hook == _WRAP and plain
-        self.run = self._run_wrap if only_wrap else self._run_all
+        self.records, self.several = link.head.records, link.several
+        hooks: Any = self.hooks
+        self.transform, self.wrap, self.parts, self.on_end = (
+            hooks.transform_params, hooks.wrap_generate, hooks.transform_parts, hooks.on_end,
+        )  # fmt: skip
+        only = link.head.hook
+        raises = only == "on_end" or link.layer.on_error != "skip"
+        knows = iscoroutinefunction(self.wrap) or (self.wrap is None and hooks.wrap_stream is None)
+        if link.timeout_s is not None or not raises or not knows:
+            self.run = self._run_guarded
+        else:
+            self.run = self._run_wrap if only == _WRAP else self._run_plain
 
     async def _run_wrap(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
         """The common case, a wrap_generate and nothing else, at the price of one frame."""
@@ -65,7 +72,7 @@ class GenerateNode:
             ):
                 return self._leave(passage, parent, response)
         except BaseException as error:  # noqa: BLE001  # every way out of a layer is accounted for
-            return await self._after_error(passage, parent, error)
+            return await self._after_error(passage, parent, error, _WRAP)
         now = clock()
         total = now - passage.started
         record = (self.head, total - passage.inner_s, total, None, now)
@@ -93,41 +100,113 @@ class GenerateNode:
         parent.answered(passage.started, now)
         return response
 
-    async def _after_error(self, passage: Passage, parent: Passage, error: BaseException) -> Response:
+    async def _run_plain(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
+        """Any hooks, where a failure is raised and no time is limited: without a frame of ours for each of them."""
+        if parent.special:
+            parent.entered()
+        passage = _new(Passage)  # as above
+        passage.link, passage.ctx, passage.params = self.link, ctx, params
+        passage.calls = passage.special = 0
+        passage.inner_s = passage.inner_at = 0.0
+        passage.seen = step = None
+        passage.started = parent.inner_at = clock()
+        hook = ""  # whose failure it is
         try:
-            return self._leave(passage, parent, await recover(passage, error, passage.do_generate))
-        except BaseException as final:
-            now = clock()
-            passage.close(now, passage.status_after(final), final)
-            parent.raised(final)
-            parent.left(passage.started, now)
-            raise
+            if self.transform is not None:
+                hook = _PARAMS
+                made = self.transform(own_copy(params), ctx)
+                if type(made) is not dict:
+                    made = await made if hasattr(made, "__await__") else made
+                    check_params(passage, made)
+                if differ(made, params):
+                    passage.changed = CHANGED_REQUEST
+                passage.params = params = made
+                if self.several:
+                    passage.lapped_s = spent = clock() - passage.started
+                    passage.laps = [(hook, spent)]
+            if self.parts is not None:
+                hook = _PARTS
+                step = step_of(passage, self.parts(params, ctx))
+                if self.several:
+                    passage.lap(hook)
+            if self.wrap is not None:
+                hook = _WRAP
+                response = await self.wrap(passage.do_generate, params, ctx)
+                if not isinstance(response, Response):
+                    raise passage.wrong_type(hook, response, "a Response")
+                if self.several:
+                    passage.lap(hook)
+            else:
+                hook = ""
+                response = await passage.do_generate(params)
+            hook = ""
+            if step is not None:
+                response = self._through(passage, step, response)
+            if self.wrap is None and step is None:  # no one has touched it
+                seen, status = passage.seen, COMPLETED if response.blocked is None else BLOCKED_INSIDE
+            else:
+                response, seen, status = _settled(passage, response)
+            if self.on_end is not None:
+                shown = fresh(response)
+                await passage.end(status, shown)
+                response.metadata = shown.metadata  # all that on_end may set
+                now = clock()
+            else:
+                now = clock()
+                if self.several or status != COMPLETED or passage.special or step is not None:
+                    passage.close(now, status)
+                else:
+                    total, extra = now - passage.started, _OTHER_REQUEST if passage.changed else None
+                    record = (self.head, total - passage.inner_s, total, extra, now)
+                    ctx._executions.append(record)
+                    self.head.keep(record)
+        except BaseException as error:  # noqa: BLE001  # every way out of a layer is accounted for
+            return await self._after_error(passage, parent, error, hook)
+        parent.seen = seen
+        if parent.special:
+            parent.answered(passage.started, now)
+        else:
+            parent.inner_s += now - passage.started
+            parent.inner_at = 0.0
+        return response
 
-    async def _run_all(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
+    async def _run_guarded(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Response:
+        """Whatever there is: hooks for the other mode, a limit of time, failures to be skipped."""
         if parent.special:
             parent.entered()
         passage = Passage.begun(self.link, ctx, params, clock())
         parent.inner_at = passage.started
         try:
-            try:
-                response = await self._answer(passage)
-            except BaseException as error:
-                refused = passage.own_block(error)
-                if refused is None:
-                    raise
-                response = passage.refusal(refused)
-            response, seen, status = _settled(passage, response)
-            shown = response if self.hooks.on_end is None else fresh(response)
-            await passage.end(status, shown)
-            response.metadata = shown.metadata  # all that on_end may set
-        except BaseException as error:
-            await passage.end(passage.status_after(error), None, error)
-            parent.raised(error)
-            parent.left(passage.started, clock())
-            raise
+            return await self._out(passage, parent, await self._answer(passage))
+        except BaseException as error:  # noqa: BLE001  # every way out of a layer is accounted for
+            return await self._after_error(passage, parent, error, "")
+
+    async def _out(self, passage: Passage, parent: Passage, response: Response) -> Response:
+        """The answer leaves, past `on_end`."""
+        response, seen, status = _settled(passage, response)
+        shown = response if self.on_end is None else fresh(response)
+        await passage.end(status, shown)
+        response.metadata = shown.metadata  # all that on_end may set
         parent.seen = seen
         parent.answered(passage.started, clock())
         return response
+
+    async def _after_error(self, passage: Passage, parent: Passage, error: BaseException, hook: str) -> Response:
+        """A refusal takes the answer's place; any other error leaves, with a note where this hook raised it."""
+        try:
+            if hook and self.several:
+                passage.lap(hook)
+            refused = passage.own_block(error)
+            if refused is not None:
+                return await self._out(passage, parent, passage.refusal(refused))
+            if hook and isinstance(error, Exception) and not passage.is_inside(error):
+                passage.blame(error, hook)
+            raise error
+        except BaseException as final:
+            await passage.end(passage.status_after(final), None, final)
+            parent.raised(final)
+            parent.left(passage.started, clock())
+            raise
 
     async def _answer(self, passage: Passage) -> Response:
         hooks, step = self.hooks, None
@@ -152,11 +231,11 @@ class GenerateNode:
         except Exception as error:
             step.abort()
             if passage.own_block(error) is None:
-                passage.fail(error, "transform_parts")
+                passage.fail(error, _PARTS)
             raise
         finally:
-            if passage.several_hooks:
-                passage.lap("transform_parts")
+            if self.several:
+                passage.lap(_PARTS)
         return response
 
 

@@ -23,10 +23,11 @@ class Link:
     """What lies inside of a point of a chain.
 
     ``outer`` has the ids of all layers outside, that of the point itself included; ``layer`` is that of the point, and
-    ``head`` what its records have in common (of the outermost point: None).
+    ``head`` what its records have in common (of the outermost point: None). Of these, what each call asks for is at
+    hand: ``on_end``, ``timeout_s``, and whether there are ``several`` hooks, so that the time of each is booked.
     """
 
-    __slots__ = ("chain", "generate", "head", "layer", "outer", "stream")
+    __slots__ = ("chain", "generate", "head", "layer", "on_end", "outer", "several", "stream", "timeout_s")
 
     def __init__(
         self,
@@ -40,6 +41,9 @@ class Link:
         self.generate, self.stream, self.chain, self.outer = generate, stream, chain, outer
         self.layer: Any = layer
         self.head: Any = head
+        self.several = head is not None and head.hook is None
+        self.on_end: Any = None if layer is None else layer.hooks.on_end
+        self.timeout_s: float | None = None if layer is None else layer.timeout_s
 
 
 class Inner:

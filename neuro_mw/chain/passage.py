@@ -25,16 +25,17 @@ from ..stats import (
 from ..types import Block, Part, Response, Usage, no_usage
 from .answers import Signature, differ, signature, unchanged
 from .link import Inner
-from .stopwatch import MARKED, TOLD, Stopwatch
+from .stopwatch import ENDED, MARKED, TOLD, Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     from ..context import MiddlewareContext
     from ..types import Params
     from .link import Link
 
 _new = object.__new__
+_new_tuple = tuple.__new__  # half the price of calling a named tuple's class
 
 
 class Passage(Stopwatch):
@@ -54,7 +55,7 @@ class Passage(Stopwatch):
     kept: Response | None = None  # a copy of the last answer from inside, where ``on_error`` is "skip"
     inside_failed = False  # the last inward call failed
     inners: list[Inner] | None = None  # inner streams opened by a hook
-    refused = early = ended = False  # early: its step ended the answer
+    refused = early = False  # early: its step ended the answer
 
     @staticmethod
     def begun(link: Link, ctx: MiddlewareContext, params: Params, now: float) -> Passage:
@@ -67,9 +68,9 @@ class Passage(Stopwatch):
         return passage
 
     @property
-    def several_hooks(self) -> bool:
-        """Whether the time of each hook is to be booked."""
-        return self.link.head.hook is None
+    def ended(self) -> bool:
+        """Whether its end was told, once and for all."""
+        return bool(self.special & ENDED)
 
     @property
     def answer(self) -> Response | None:
@@ -100,9 +101,11 @@ class Passage(Stopwatch):
 
     def do_generate(self, params: Params | None = None) -> Coroutine[Any, Any, Response]:
         """Call inward, in generate mode."""
-        if not self.calls and (params is None or params is self.params) and "model" not in self.params:
-            self.calls = 1
-            return self.link.generate(self.params, self.ctx, self)
+        if not self.calls and (params is None or params is self.params):
+            params, ctx = self.params, self.ctx
+            if "model" not in params or params["model"] == ctx.model:
+                self.calls = 1
+                return self.link.generate(params, ctx, self)
         params, ctx, link = self.inward(params)
         return link.generate(params, ctx, self)
 
@@ -233,26 +236,27 @@ class Passage(Stopwatch):
 
     async def end(self, status: int, response: Response | None, error: BaseException | None = None) -> None:
         """Run `on_end`, once, and keep the record. Nothing that goes wrong in `on_end` reaches the caller."""
-        if self.ended:
+        if self.special & ENDED:
             return
-        self.ended = True
-        hook = self.layer.hooks.on_end
-        try:
-            if hook is not None:
-                outcome = Outcome(STATUS_NAMES[status], response, error, self._total_s(), None, self.parts)  # type: ignore[arg-type]
-                if self.first_s:
-                    outcome.time_to_first_part = self.first_s - self.started
-                await self._run_on_end(hook, outcome)
-        finally:
+        self.special |= ENDED
+        hook = self.link.on_end
+        if hook is None:
             self.close(clock(), status, error)
-
-    async def _run_on_end(self, hook: Callable[..., Any], outcome: Outcome) -> None:
-        self.begin()
+            return
+        began, inner_s = clock(), self.inner_s
         try:
+            total_s = began - self.started - self.away_s
+            outcome = Outcome(STATUS_NAMES[status], response, error, total_s, None, self.parts)  # type: ignore[arg-type]
+            if self.first_s:
+                outcome.time_to_first_part = self.first_s - self.started
+            limited = self.link.timeout_s is not None
+            if limited:
+                self.begin()
             result = hook(outcome, self.ctx)
-            if hasattr(result, "__await__"):
-                await self.within(result, "on_end")
-            self.judge("on_end")
+            if result is not None and hasattr(result, "__await__"):
+                await (self.within(result, "on_end") if limited else result)
+            if limited:
+                self.judge("on_end")
         except asyncio.CancelledError as failure:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -260,21 +264,24 @@ class Passage(Stopwatch):
             self.skip(failure, "on_end")  # of something that the hook itself awaited
         except Exception as failure:  # noqa: BLE001  # the contract: an error in on_end never reaches the caller
             self.skip(failure, "on_end")
-        if self.laps is not None:
-            self.lap("on_end")
-
-    def _total_s(self) -> float:
-        return clock() - self.started - self.away_s
+        finally:
+            now = clock()
+            if self.laps is not None:
+                self.laps.append(("on_end", now - began - (self.inner_s - inner_s)))
+            self.close(now, status, error)
 
     def close(self, now: float, status: int, error: BaseException | None = None) -> None:
         """Keep the record of this passage."""
-        error_name = None if error is None else type(error).__name__
-        extra = Extra(status, self.parts, self.held, self.skipped, self.changed, error_name,
-                      None if self.laps is None else tuple(self.laps))  # fmt: skip
-        own = max(0.0, self.stands_at(now) - self.started - self.inner_s) + self.sampled_s
-        record = (self.link.head, own, now - self.started - self.away_s, extra, now)
+        head, parts, held, extra = self.link.head, self.parts, self.held, None
+        for hook, spent_s in self.laps or ():
+            head.laps.setdefault(hook, []).append(spent_s)  # it is there but the first time: `setdefault` is atomic
+        if status != COMPLETED or parts or held or self.changed or self.skipped:
+            error_name = None if error is None else type(error).__name__
+            extra = _new_tuple(Extra, (status, parts, held, self.skipped, self.changed, error_name))
+        own = (self.stands_at(now) if self.special & TOLD or self.inner_at else now) - self.started - self.inner_s
+        record = (head, max(0.0, own) + self.sampled_s, now - self.started - self.away_s, extra, now)
         self.ctx._executions.append(record)
-        self.link.head.keep(record)
+        head.keep(record)
 
 
 class Root(Passage):

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from ..layer import Layer
 
 
-TOLD, MARKED = 1, 2  # bits of `special`: inner calls tell their beginning too; its record is not a plain one
+# Bits of `special`: inner calls tell their beginning too; its record is not a plain one; it is over.
+TOLD, MARKED, ENDED = 1, 2, 4
 
 
 class Stopwatch:
@@ -114,13 +115,13 @@ class Stopwatch:
 
     def _set_timer(self) -> None:
         assert self.timer is not None
-        assert self.layer.timeout_s is not None
-        left = self.layer.timeout_s - (self.own_s() - self.hook_started_s)
+        assert self.link.timeout_s is not None
+        left = self.link.timeout_s - (self.own_s() - self.hook_started_s)
         self.timer.reschedule(asyncio.get_running_loop().time() + left)
 
     async def within(self, awaitable: Awaitable[Any], hook: str) -> Any:
         """Await under the layer's ``timeout_s`` of self time, if it has one."""
-        if self.layer.timeout_s is None:
+        if self.link.timeout_s is None:
             return await awaitable
         try:
             self.special |= TOLD
@@ -139,17 +140,17 @@ class Stopwatch:
 
     def begin(self) -> None:
         """A hook begins: its ``timeout_s`` counts from here."""
-        if self.layer.timeout_s is not None:
+        if self.link.timeout_s is not None:
             self.hook_started_s = self.own_s()
 
     def judge(self, hook: str) -> None:
         """A hook has returned: raise where its own time, which nothing could interrupt, was too long."""
-        limit = self.layer.timeout_s
+        limit = self.link.timeout_s
         if limit is not None and self.own_s() - self.hook_started_s > limit:
             raise self.too_slow(hook)
 
     def too_slow(self, hook: str) -> MiddlewareTimeout:
         return MiddlewareTimeout(
-            f"middleware '{self.layer.id}' took longer than timeout_s={self.layer.timeout_s} in {hook}",
+            f"middleware '{self.layer.id}' took longer than timeout_s={self.link.timeout_s} in {hook}",
             middleware=self.layer.id, hook=hook,
         )  # fmt: skip

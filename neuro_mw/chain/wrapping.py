@@ -32,7 +32,7 @@ async def run_wrap_generate(passage: Passage, do_generate: Any) -> Response:
     except Exception as error:  # noqa: BLE001  # whatever it is, on_error decides
         return await recover(passage, error, do_generate)
     finally:
-        if passage.several_hooks:
+        if passage.link.several:
             passage.lap(_GENERATE)
     return made
 
@@ -101,7 +101,7 @@ async def collected(passage: Passage) -> Response:
     finally:
         await parts.aclose()  # type: ignore[attr-defined]  # an async generator
         await close_streams(passage)
-        if passage.several_hooks:
+        if passage.link.several:
             passage.lap(_STREAM)
     return collector.response()
 
