@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import Blocked, StreamInterrupted
+from ..errors import Blocked, ProviderError, StreamInterrupted
 from ..parts import parts_of
 from ..stats import BLOCKED, FAILED, INNER_ERROR
 from ..types import Finish, ResponseInfo, Usage
@@ -33,6 +33,15 @@ async def settle(flow: Flow, error: Exception) -> None:
         status = FAILED if own and outer is lane else INNER_ERROR
         await flow.end(outer, status, outer.partial(), error)
     raise error
+
+
+def no_part(flow: Flow, part: object) -> Exception:
+    """The error for what came as a part and is none."""
+    if flow.wrap is not None:
+        return flow.wrap.wrong_type("wrap_stream (yielding)", part, "parts")
+    provider, model = flow.ctx.provider, flow.ctx.model
+    what = f"{provider}/{model}: stream() yielded {type(part).__name__}, which is no part"
+    return ProviderError(what, provider=provider, model=model)
 
 
 def _hook_at_work(flow: Flow) -> str:

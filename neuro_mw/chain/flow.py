@@ -5,11 +5,12 @@ from __future__ import annotations
 from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ProviderError, StreamError
+from ..errors import StreamError
 from ..stats import CANCELLED, CHANGED_ANSWER, SHORT_CIRCUITED
 from ..types import Finish, Part, Response, ResponseInfo, Usage
 from .difference import Difference, passed_on
 from .entry import open_step, transform
+from .failing import no_part
 from .lane import NOT_CONTENT, Lane
 from .model_stream import ModelStream
 from .passage import Passage, Root
@@ -93,7 +94,7 @@ class Flow:
     def careful(self, part: Part) -> list[Part]:
         """One part through all lanes with everything looked at, and the steps' time taken."""
         if not hasattr(part, "type"):
-            raise self._no_part(part)
+            raise no_part(self, part)
         if type(part) is ResponseInfo:
             self.info = part
         if self.wrap is not None:
@@ -148,19 +149,14 @@ class Flow:
             self.wrap.held, difference = max(self.wrap.held, difference.held_max), None
         self.wrap_difference = difference
 
-    def _no_part(self, part: Any) -> Exception:
-        if self.wrap is not None:
-            return self.wrap.wrong_type("wrap_stream (yielding)", part, "parts")
-        provider, model = self.ctx.provider, self.ctx.model
-        what = f"{provider}/{model}: stream() yielded {type(part).__name__}, which is no part"
-        return ProviderError(what, provider=provider, model=model)
-
     # --- out -----------------------------------------------------------------------------------------------------
 
     async def finished(self, finish: Finish) -> None:
         """The source gave its Finish: let it run to its end, then the Finish may start outward."""
         wrap = self.wrap
         self.unpark(clock())
+        if self.attempt is not None:
+            self.attempt.finished(finish, self.away_s)
         try:
             extra = await self.pull()
         except StopAsyncIteration:
@@ -170,8 +166,6 @@ class Flow:
                 check_part(wrap, extra, finish)
             raise StreamError(f"{self.who()} gave {type(extra).__name__} after Finish")
         self.parked_at = clock()
-        if self.attempt is not None:
-            self.attempt.finished(finish, self.away_s)
         await self.close_source()
         if wrap is not None and wrap.inners:
             came = wrap.inners[-1].let_in.finish
@@ -274,10 +268,14 @@ class Flow:
     # --- closing -------------------------------------------------------------------------------------------------
 
     async def cancel(self, lanes: list[Lane]) -> None:
-        for lane in lanes:
+        for index, lane in enumerate(lanes):
             if not lane.passage.ended:
                 lane.abort()
-                await self.end(lane, CANCELLED, lane.partial())
+                try:
+                    await self.end(lane, CANCELLED, lane.partial())
+                except BaseException:  # the caller's cancellation: those further out are told all the same
+                    await self.cancel(lanes[index + 1 :])
+                    raise
 
     async def leave(self) -> None:
         """The end of the stream, however it came: whatever is open is closed, whoever is waiting is told."""
@@ -289,7 +287,7 @@ class Flow:
     async def close_source(self, error: BaseException | None = None) -> None:
         """Close what the parts come from, and then every inner stream that a hook left open."""
         source, self.source = self.source, None
-        if self.attempt is not None:
+        if self.attempt is not None and source is not None:
             self.attempt.closed(error, self.away_s)
         if source is not None and hasattr(source, "aclose"):
             if self.lanes:

@@ -31,7 +31,7 @@ class ModelStream:
         ctx._call.sent = params
         self.attempt, self.started = Attempt(ctx.provider, ctx.model), clock()
         ctx._call.attempts.append(self.attempt)
-        parts: Any = _replayed(model, params, ctx) if whole else model.stream(params)
+        parts: Any = self._replayed(model, params, ctx) if whole else model.stream(params)
         if not hasattr(parts, "__aiter__"):
             if hasattr(parts, "close"):
                 parts.close()  # a coroutine: it will never be awaited
@@ -54,14 +54,16 @@ class ModelStream:
 
     def closed(self, error: BaseException | None, away_s: float) -> None:
         """The stream is closed, perhaps before its end."""
+        self.attempt.error = error
         if self.attempt.duration is None:
-            self.attempt.duration, self.attempt.error = self._passed(away_s), error
+            self.attempt.duration = self._passed(away_s)
+
+    async def _replayed(self, model: LanguageModel, params: Params, ctx: MiddlewareContext) -> AsyncIterator[Part]:
+        """The parts of a whole answer, which is paid for however much of it is read."""
+        response = check_response(await model.generate(params), ctx)
+        self.attempt.usage = response.usage
+        for part in parts_of(response):
+            yield part
 
     def _passed(self, away_s: float) -> float:
         return clock() - self.started - away_s
-
-
-async def _replayed(model: LanguageModel, params: Params, ctx: MiddlewareContext) -> AsyncIterator[Part]:
-    """The parts of a whole answer."""
-    for part in parts_of(check_response(await model.generate(params), ctx)):
-        yield part

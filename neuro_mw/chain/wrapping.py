@@ -62,9 +62,21 @@ async def recover(passage: Passage, error: BaseException, do_generate: Any) -> R
     if answer is not None:
         return answer
     if passage.inside:
-        raise passage.inside[-1]
+        raise _last_inside(passage, error)
     response: Response = await do_generate(passage.params)
     return response
+
+
+def _last_inside(passage: Passage, own: BaseException | None) -> BaseException:
+    """The error from inside that stands where a hook's own is passed over.
+
+    It is the hook's own where what failed inside is a cancellation that nobody outside asked for: the hook did, as one
+    with a time limit does.
+    """
+    assert passage.inside
+    last, task = passage.inside[-1], asyncio.current_task()
+    asked = not isinstance(last, asyncio.CancelledError) or (task is not None and task.cancelling())
+    return last if asked or own is None else own
 
 
 def wrapped_parts(passage: Passage) -> AsyncIterator[Part]:
@@ -152,7 +164,7 @@ async def _awaited(passage: Passage, made: Any) -> AsyncIterator[Part]:
 
 async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
     """The parts of a wrap_stream hook under ``on_error`` and ``timeout_s``; exactly one Finish, the last."""
-    info, finish, parts = False, None, None
+    info, finish, parts, skipped = False, None, None, None
     passage.begin()
     try:
         parts = open_wrap_stream(passage, do_stream)
@@ -177,6 +189,7 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
         if passage.own_block(error) is not None or passage.is_inside(error):
             raise
         passage.skip_or_raise(error, _STREAM)
+        skipped = error
     finally:
         if parts is not None:
             await close(passage, parts)
@@ -184,7 +197,7 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
         yield finish
         return
     if passage.inside_failed and passage.inside:
-        raise passage.inside[-1]
+        raise _last_inside(passage, skipped)
     async for part in _rest(passage, do_stream):
         if not (info and isinstance(part, ResponseInfo)):
             yield part
@@ -231,8 +244,9 @@ async def close(passage: Passage, parts: Any) -> None:
 
 async def close_streams(passage: Passage) -> None:
     """Close the inner streams that a hook opened, also those it forgot."""
+    here = asyncio.current_task()
     for inner in reversed(passage.inners or ()):
-        if inner.task is not None and getattr(inner.parts, "ag_running", False):
+        if inner.task not in (None, here) and getattr(inner.parts, "ag_running", False):
             inner.task.cancel()  # a task that the hook left behind is in the middle of a pull
             await asyncio.wait([inner.task])
         await close(passage, inner.parts)

@@ -369,7 +369,6 @@ def test_one_for_each_provider(mode):
 
 def test_sessions_and_options_share_it(mode):
     factory = MiddlewareFactory(preset=None, plugins=False)
-    factory.register(CircuitBreaker)
     config = {"circuit_breaker": {"config": {"failure_threshold": 2}}}
     wrapped = factory.apply_middleware(ScriptedModel(error=down()), middleware_config=config)
     outcomes(wrapped, mode, 1)

@@ -25,9 +25,9 @@ from neuro_mw import (
     middleware,
     parts_of,
 )
-from neuro_mw.testing import ScriptedModel
+from neuro_mw.testing import FaultyModel, ScriptedModel
 
-from .conftest import call, run, wrap
+from .conftest import MODES, call, run, wrap
 
 
 def upper(params, context):
@@ -348,3 +348,96 @@ def test_answers_and_errors_can_be_pickled(mode):
 def test_parts_at_hand_are_collected_too():
     response = Response(text="a", reasoning="b")
     assert run(collect(parts_of(response))) == response
+
+
+def watch(id, told, *, waits=False, priority=0):
+    async def end(outcome, context):
+        told.append((id, outcome.status, [attempt.usage.total_tokens for attempt in context.attempts]))
+        if waits:
+            await asyncio.sleep(5)
+
+    return middleware(id, on_end=end, kind="observer", priority=priority)
+
+
+def test_a_cancellation_within_an_on_end_leaves_no_one_untold():
+    told = []
+    model = wrap(FaultyModel("hello"), watch("outer", told, priority=2), watch("inner", told, waits=True, priority=1))
+
+    async def leave():
+        async with model.stream("hi") as stream:
+            async for _ in stream:
+                break
+
+    async def cancelled():
+        task = asyncio.create_task(leave())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(cancelled())
+    assert [(id, status) for id, status, _ in told] == [("inner", "cancelled"), ("outer", "cancelled")]
+
+
+def test_what_finish_said_is_kept_where_the_stream_is_cancelled_behind_it():
+    told = []
+    answer = Response(text="hello", usage=Usage(3, 2))
+    model = wrap(FaultyModel(answer, closing_s=5), watch("outer", told))
+
+    async def cancelled():
+        task = asyncio.create_task(call(model, "stream"))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(cancelled())
+    assert told == [("outer", "cancelled", [5])]
+
+
+def test_a_whole_answer_that_is_replayed_is_paid_for_however_much_of_it_is_read():
+    async def whole(do_stream, params, context):
+        async for part in do_stream({**params, "stream": False}):
+            yield part
+
+    told = []
+    replays = middleware("replays", wrap_stream=whole)
+    model = wrap(FaultyModel(Response(text="hello", usage=Usage(3, 2))), watch("outer", told, priority=1), replays)
+
+    async def leave():
+        async with model.stream("hi") as stream:
+            async for _ in stream:
+                break
+
+    run(leave())
+    assert told == [("outer", "cancelled", [5])]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_skipped_failure_does_not_leave_the_cancellation_that_the_hook_asked_for(mode):
+    async def limited(do_generate, params, context):
+        async with asyncio.timeout(0.01):
+            return await do_generate(params)
+
+    limit = middleware("limit", wrap_generate=limited, on_error="skip")
+    with pytest.raises(TimeoutError):
+        run(call(wrap(ScriptedModel(delay_s=5), limit), mode))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_skipped_failure_leaves_the_cancellation_of_the_caller(mode):
+    async def swallows(do_generate, params, context):
+        try:
+            return await do_generate(params)
+        except asyncio.CancelledError:
+            raise RuntimeError("a bug") from None
+
+    async def cancelled():
+        model = wrap(ScriptedModel(delay_s=5), middleware("bug", wrap_generate=swallows, on_error="skip"))
+        task = asyncio.create_task(call(model, mode))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(cancelled())
