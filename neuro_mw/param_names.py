@@ -30,7 +30,7 @@ NO_SECRETS = frozenset({"prompt_cache_key", "bos_token", "eos_token", "pad_token
 """Names that end as those of secrets do, and are none: params of providers."""
 _ADDRESS = frozenset({
     "base_url", "api_base", "api_key", "api_version", "azure_ad_token", "organization", "headers", "extra_headers",
-    "extra_query",
+    "extra_query", "apikey", "token", "authorization", "default_headers", "project",
 })  # fmt: skip
 
 
@@ -53,4 +53,5 @@ def is_address(name: str) -> bool:
     >>> is_address("api_key"), is_address("temperature")
     (True, False)
     """
+    name = str(name).lower()
     return name in _ADDRESS or of_drivers(name)

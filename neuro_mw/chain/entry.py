@@ -24,7 +24,7 @@ def own_copy(params: Params) -> Params:
     return copy
 
 
-_DECIDED_ABOVE = ("messages", "model", "n", "stream")
+_DECIDED_ABOVE = ("messages", "model", "n", "stream", "system")
 
 
 def refuse_unseen(params: Params, provider: str, model: str) -> None:
@@ -66,7 +66,7 @@ async def transform(passage: Passage) -> None:
         passage.skip_or_raise(error, "transform_params")
     else:
         if differ(made, params):
-            passage.changed |= CHANGED_REQUEST
+            passage.changed, passage.came = passage.changed | CHANGED_REQUEST, params
         passage.params = made
     finally:
         if passage.link.several:

@@ -71,7 +71,7 @@ class Flow:
             passage.pause(clock())
             model = params.get("model")
             if model is not None and model != ctx.model:
-                params, target, goal = link.chain.router.redirect(model, params, ctx, link)
+                params, target, goal = link.chain.router.redirect(model, params, ctx, link, passage.came or params)
                 if goal is not link:
                     redirected = goal.stream(params, target, Root(goal, target, params), None)
                     break

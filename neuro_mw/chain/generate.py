@@ -119,7 +119,7 @@ class GenerateNode:
                     made = await made if hasattr(made, "__await__") else made
                     check_params(passage, made)
                 if differ(made, params):
-                    passage.changed = CHANGED_REQUEST
+                    passage.changed, passage.came = CHANGED_REQUEST, params
                 passage.params = params = made
                 if self.several:
                     passage.lapped_s = spent = clock() - passage.started

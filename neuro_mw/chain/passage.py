@@ -47,6 +47,7 @@ class Passage(Stopwatch):
     params: Params
     link: Link
     seen: Signature | None  # the last answer from inside, and how it looked when it came
+    came: Params | None = None  # the params before its transform changed them
     sampled_s = 0.0  # of a step, scaled to all parts
     away_s = 0.0  # the time in which the consumer held a stream
     first_s = 0.0  # clock at the first delta let go
@@ -96,7 +97,7 @@ class Passage(Stopwatch):
         self.calls += 1
         model = params.get("model")
         if model is not None and model != ctx.model:
-            return link.chain.router.redirect(model, params, ctx, link)
+            return link.chain.router.redirect(model, params, ctx, link, self.params if self.came is None else self.came)
         return params, ctx, link
 
     def do_generate(self, params: Params | None = None) -> Coroutine[Any, Any, Response]:
@@ -288,6 +289,7 @@ class Root(Passage):
     """The point outside of all layers, from which a call starts."""
 
     __slots__ = ()
+    came: Params = {}  # what the caller gives is meant as it is
 
     def __init__(self, link: Link, ctx: MiddlewareContext, params: Params) -> None:
         self.link, self.ctx, self.params, self.seen = link, ctx, params, None

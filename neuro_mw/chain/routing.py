@@ -41,9 +41,9 @@ class Router:
         self.chains: Bounded[Any, Chain] = Bounded(_CACHED_CHAINS)
 
     def redirect(
-        self, name: str, params: Params, ctx: MiddlewareContext, link: Link
+        self, name: str, params: Params, ctx: MiddlewareContext, link: Link, before: Params
     ) -> tuple[Params, MiddlewareContext, Link]:
-        """Params, context and goal for a call inward that names a model."""
+        """Params, context and goal for a call inward that names a model; `before`: as they came to who names it."""
         if not isinstance(name, str) or not name:
             raise BadRequest(
                 f"params['model'] is {type(name).__name__}, not the name of a model",
@@ -54,11 +54,13 @@ class Router:
             params = {**params, "model": bare}
         if provider == ctx.provider and bare == ctx.model:
             return params, ctx, link
-        if provider != ctx.provider:
-            params = self.without_address(params, provider, ctx._call)
+        if provider != ctx.provider and not {provider, ctx.provider} <= self.providers:
+            params = without_address(params, before)
         chain = self.chain_for(provider, bare, ctx.options, link)
         ctx._call.detours.append((link.outer, chain))
-        return params, ctx.fork(provider, bare), chain.link
+        there = ctx.fork(provider, bare)
+        there._chain = chain
+        return params, there, chain.link
 
     def split(self, name: str, current: str) -> tuple[str, str]:
         """Provider and model id that a name means, seen from a provider."""
@@ -73,17 +75,6 @@ class Router:
         named = (call.params or {}).get("model")
         meant = self.split(named, call.provider)[0] if isinstance(named, str) else call.provider
         return provider == meant or {provider, meant} <= self.providers
-
-    def without_address(self, params: Params, provider: str, call: Call) -> Params:
-        """The params for another provider: without the caller's key for its own. What a middleware set stays."""
-        if self.is_meant(provider, call):
-            return params
-        given = call.params or {}
-        return {
-            key: value
-            for key, value in params.items()
-            if not (is_address(key) and key in given and value == given[key])
-        }
 
     def chain_for(self, provider: str, model: str, options: Mapping[str, Any], link: Link) -> Chain:
         """The chain inside of a point for another model, without the layers that are outside already."""
@@ -110,6 +101,23 @@ class Router:
         from .asking import ask
 
         return await ask(self, ctx, *how)
+
+
+def without_address(params: Params, before: Params) -> Params:
+    """The params for another provider: without keys and addresses that were there before, for the one before."""
+    kept = {}
+    for name, value in params.items():
+        had, body = before.get(name), name == "extra_body"
+        if body or is_address(name):
+            if isinstance(value, Mapping) and isinstance(had, Mapping):
+                value = {word: one for word, one in value.items()
+                         if (body and not is_address(word)) or word not in had or had[word] != one}  # fmt: skip
+                if not value:
+                    continue
+            elif name in before and value == had:
+                continue
+        kept[name] = value
+    return kept
 
 
 async def holds(layer: Layer, ctx: MiddlewareContext) -> tuple[bool, str]:

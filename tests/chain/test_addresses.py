@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from neuro_mw import MiddlewareFactory, ProviderUnavailable, middleware
-from neuro_mw.builtin import Fallback
+from neuro_mw.builtin import DefaultSettings, Fallback
 from neuro_mw.testing import ScriptedModel
 
 from .conftest import MODES, call
@@ -67,6 +67,36 @@ def test_nor_does_a_transform_that_names_another_model(mode):
     world = World(to("acme/small"))
     world.call(mode, **SECRETS, **OTHERS)
     assert got(world.acme) == OTHERS
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nor_does_one_that_was_set_further_out_for_the_first_provider(mode):
+    gateway = {"base_url": "https://gateway.example", "extra_headers": {"x-gateway": "secret"}}
+    world = World(DefaultSettings(params={**gateway, "temperature": 0.5}), Fallback(models=["acme/small"]), down=True)
+    world.call(mode)
+    assert got(world.openai) == {**gateway, "temperature": 0.5}
+    assert got(world.acme) == {"temperature": 0.5}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nor_does_it_with_a_header_beside_it(mode):
+    def trace(params, context):
+        return {**params, "extra_headers": {**params.get("extra_headers", {}), "x-trace": "1"}}
+
+    outer = middleware("trace", transform_params=trace, priority=80)
+    world = World(outer, Fallback(models=["acme/small"]), down=True)
+    world.call(mode, extra_headers={"authorization": "mine"}, extra_body={"api_key": "mine", "top_k": 3}, Token="mine")
+    assert got(world.acme) == {"extra_body": {"top_k": 3}}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_router_adds_to_what_the_caller_gave(mode):
+    def route(params, context):
+        return {**params, "model": "acme/small", "headers": {**params["headers"], "x-acme": "1"}}
+
+    world = World(middleware("route", transform_params=route))
+    world.call(mode, **SECRETS, **OTHERS)
+    assert got(world.acme) == {**OTHERS, "headers": {"x-acme": "1"}}
 
 
 @pytest.mark.parametrize("mode", MODES)
