@@ -96,6 +96,18 @@ class Call:
         return "{}-{}{:x}".format(*self.identity)
 
 
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """The middlewares that apply further in, outermost first, and a hash of what they are.
+
+    ``fingerprint`` differs where ids, versions, configs or failure policies of these layers do, or the model behind
+    them; it is the same in each process.
+    """
+
+    middlewares: tuple[Any, ...]
+    fingerprint: str
+
+
 class MiddlewareContext:
     """The context of one call, as `MiddlewareFactory.create_context` makes it and as every hook gets it.
 
@@ -107,7 +119,9 @@ class MiddlewareContext:
     ('u1', True)
     """
 
-    __slots__ = ("_call", "_executions", "_metadata", "_state", "mode", "model", "options", "provider", "session")
+    __slots__ = (
+        "_call", "_chain", "_executions", "_metadata", "_state", "mode", "model", "options", "provider", "session",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -127,6 +141,7 @@ class MiddlewareContext:
         self._state: dict[int, dict[str, Any]] | None = None
         self._metadata: CallMetadata | None = None
         self._call = Call(provider)
+        self._chain: Any = None  # the one that the call is in
         self._executions = self._call.executions
 
     @property
@@ -177,6 +192,21 @@ class MiddlewareContext:
         response: Response = await self._call.router.ask(self, prompt, model, timeout_s, retries)
         return response
 
+    def inside(self, middleware: object) -> Inside:
+        """What applies to this call further in than this middleware: for what must not be shared between calls that
+        pass other layers, as the key of a cache, and for what asks those layers beforehand.
+
+        Raises NeuroError where the context is not that of a call, or the middleware is not in its chain.
+        """
+        if self._chain is None:
+            raise NeuroError("a middleware can only ask within a call: this context is not one of a hook")
+        inside: Inside = self._chain.inside(middleware, self.mode)
+        return inside
+
+    def passed_over(self, middleware: Any) -> None:
+        """Put on the receipt that this middleware did not do all its work in this call, and the call went on."""
+        self._call.failed_conditions.append(middleware.metadata.id)
+
     def state(self, middleware: object) -> dict[str, Any]:
         """A dict that belongs to this middleware and this call alone."""
         if self._state is None:
@@ -188,7 +218,7 @@ class MiddlewareContext:
         fresh = _new(MiddlewareContext)
         fresh.provider, fresh.model, fresh.session, fresh.mode = self.provider, self.model, self.session, mode
         fresh.options = self.options.copy()
-        fresh._state = fresh._metadata = None
+        fresh._state = fresh._metadata = fresh._chain = None
         fresh._call = call = Call(self.provider)
         fresh._executions = call.executions
         return fresh
@@ -199,7 +229,7 @@ class MiddlewareContext:
         fork.provider, fork.model = provider or self.provider, model or self.model
         fork.options, fork.session, fork.mode = self.options, self.session, self.mode
         fork._state, fork._metadata, fork._call = None, self._metadata, self._call
-        fork._executions = self._executions
+        fork._chain, fork._executions = self._chain, self._executions
         return fork
 
     def __repr__(self) -> str:

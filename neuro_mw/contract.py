@@ -13,6 +13,7 @@ from .types import Kind, OnError, Params, Part, Response, Status
 
 if TYPE_CHECKING:
     from .context import MiddlewareContext
+    from .state import Store
 
 CONTRACT = (1, 0)
 """The version of the contract between middlewares and this package: (compatibility, additions)."""
@@ -130,6 +131,11 @@ class Middleware:
     config: Any = None
     asks: Mapping[str, str] = {}
     """The models that it asks on its own ("provider/model"), by the key of its config; checked before any call."""
+    uses_store: ClassVar[bool] = False
+    """Whether it keeps what many calls have to know: then `store` is the factory's when a factory takes it in."""
+    store: Store | None = None
+    stored_as: str | None = None
+    """The id under which it was registered, which stands in the keys of what it keeps."""
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         given = {**_as_dict(config), **options}

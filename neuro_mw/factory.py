@@ -70,7 +70,7 @@ class MiddlewareFactory:
             given = {name: value for name, value in given.items() if value != _DEFAULTS[name]}
         self._options = dataclasses.replace(options or MiddlewareFactoryOptions(), **given)
         self._resolved: Bounded[tuple[str, str], LanguageModel] = Bounded(_CACHED_MODELS)
-        self.registry = MiddlewareRegistry()
+        self.registry = MiddlewareRegistry(self._options.state_url)
         self._presets = Presets()
         self._models: dict[str, Callable[[str], LanguageModel]] = {}
         self._given: dict[str, str] = {}  # ids given in `middleware=`
@@ -297,3 +297,4 @@ class MiddlewareFactory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await close_all(self._live())
+        await self.registry.close_store()

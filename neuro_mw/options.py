@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -40,13 +41,28 @@ class MiddlewareFactoryOptions:
         if self.driver not in _DRIVERS:
             raise ConfigError(f"unknown driver {self.driver!r}", file=self.file, key="driver",
                               expected=", ".join(_DRIVERS), nearest=nearest(str(self.driver), _DRIVERS))  # fmt: skip
-        if self.state != "memory":
-            raise ConfigError(f"unknown state {self.state!r}", file=self.file, key="state", expected="'memory'")
         check_types(vars_of(self), self.file)
+        if self.state_url != "memory":
+            self._check_state()
         for name in ("enabled_middleware", "disabled_middleware", "middleware"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         entries = entries_of(self.middleware_config, file=self.file)
         object.__setattr__(self, "middleware_config", entries)  # a copy, checked: later changes do not show
+
+    @property
+    def state_url(self) -> str:
+        """Where state is kept: the default, "memory", gives way to ``NEURO_MW_STATE``."""
+        return os.environ.get("NEURO_MW_STATE") or self.state if self.state == "memory" else self.state
+
+    def _check_state(self) -> None:
+        from .state import open_store
+
+        of_env = self.state_url != self.state
+        try:
+            open_store(self.state_url, key="NEURO_MW_STATE" if of_env else "state")
+        except ConfigError as error:
+            error.file = None if of_env else self.file
+            raise
 
     @property
     def presets(self) -> tuple[str, ...]:
@@ -71,6 +87,8 @@ def check_types(options: Mapping[str, Any], file: str | None = None) -> None:
             expected = "a list of middlewares"
         elif name == "preset" and not (value is None or isinstance(value, str) or _is_list(value, str)):
             expected = "a name, a list of names or None"
+        elif name == "state" and not isinstance(value, str):
+            expected = "the URL of a store, or 'memory'"
         elif name == "plugins" and not (isinstance(value, bool | str) or _is_list(value, str)):
             expected = "True, False or a list of names"
         elif name == "middleware_config" and not (value is None or isinstance(value, Mapping)):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .conditions import NO_CONDITIONS, Conditions
 from .config import deep_merge, load_dotted
@@ -16,6 +16,9 @@ from .frozen import key_of
 from .hooks import check_class, hooks_of_class
 from .layer import MODES, Instance, Layer, hook_names
 from .lazy import LazyMiddleware
+
+if TYPE_CHECKING:
+    from .state import Store
 
 
 class Registration:
@@ -29,6 +32,7 @@ class Registration:
         self.priority = metadata.priority
         self.used: str | None = None
         self.detectors: Mapping[str, Detector] = {}
+        self.open_store: Callable[[], Store] | None = None
         self._lock = Lock()
         self._instances: dict[Any, Instance] = {}
 
@@ -75,7 +79,7 @@ class Registration:
         """The same class under another id."""
         made = Registration(id, _under(self.metadata, id), self._make, None, self.origin)
         made.global_config, made.priority, made.used = self.global_config, self.priority, self.id
-        made.detectors = self.detectors
+        made.detectors, made.open_store = self.detectors, self.open_store
         return made
 
     @property
@@ -142,7 +146,20 @@ class Registration:
             raise ConfigError(f"it cannot be built: {type(error).__name__}: {error}", key=key) from error
         if not isinstance(made, Middleware):
             raise ConfigError(f"its factory returned {type(made).__name__}, no Middleware", key=f"middleware.{self.id}")
+        self.bind(made)
         return made
+
+    def bind(self, middleware: Middleware) -> None:
+        """Give a middleware that keeps state the store of its factory, unless its config names one."""
+        if not middleware.uses_store or self.open_store is None:
+            return
+        ours, its = self.open_store(), middleware.store
+        middleware.stored_as = middleware.stored_as or self.id
+        if its is None:
+            middleware.store = ours
+        elif its.url != ours.url and getattr(middleware.config, "store", None) is None:
+            said = f"this instance has its state in {its.url} already, by another factory whose state is there"
+            raise ConfigError(said, key=f"middleware.{self.id}", expected=f"an instance of its own for {ours.url}")
 
     @property
     def metadata_id(self) -> str:

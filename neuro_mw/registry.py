@@ -18,6 +18,7 @@ from .stats import MiddlewareExecutionResult, MiddlewareStats, aggregate, clear,
 if TYPE_CHECKING:
     from .context import MiddlewareContext
     from .layer import Layer
+    from .state import Store
 
 
 _Ids = list[str]  # below, `list` is a method
@@ -37,7 +38,9 @@ class MiddlewareRegistry:
     ['cool']
     """
 
-    def __init__(self) -> None:
+    def __init__(self, state: str = "memory") -> None:
+        self._state = state
+        self._store: Store | None = None
         self._registrations: dict[str, Registration] = {}
         self._configs: Mapping[str, Mapping[str, Any]] = {}
         self.detectors: dict[str, Detector] = {}
@@ -93,6 +96,9 @@ class MiddlewareRegistry:
         enabled = made.metadata.default_enabled if default_enabled is None else default_enabled
         made.default_enabled = bool(enabled) and trusted
         made.global_config, made.detectors = own_copy(global_config or {}), self.detectors
+        made.open_store = self.store
+        for live in made.instances():
+            made.bind(live.middleware)
         made.priority = made.metadata.priority if priority is None else priority
         if made.global_config:
             made.check_config({})
@@ -138,6 +144,19 @@ class MiddlewareRegistry:
         """Remove all."""
         self._registrations.clear()
         self.version += 1
+
+    def store(self) -> Store:
+        """The store of the middlewares that keep state; made at the first need, connected at its first use."""
+        if self._store is None:
+            from .state import open_store
+
+            self._store = open_store(self._state)
+        return self._store
+
+    async def close_store(self) -> None:
+        """Let go what the store has open."""
+        if self._store is not None:
+            await self._store.aclose()
 
     # --- asking --------------------------------------------------------------------------------------------------
 

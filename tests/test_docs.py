@@ -248,7 +248,7 @@ FIELDS = {
 }
 # of the registry, but for the factory's own use
 INTERNAL = {"add", "configure", "derive", "ids", "keep_only", "layers", "lookup", "registrations", "version"}
-INTERNAL |= {"would_use"}
+INTERNAL |= {"would_use", "store", "close_store"}
 
 
 @pytest.mark.parametrize("what", list(FIELDS))

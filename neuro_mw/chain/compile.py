@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import RequestBlocked
+from ..context import Inside
+from ..errors import NeuroError, RequestBlocked
 from ..frozen import Bounded, plain
 from ..receipt import Receipt
 from ..stats import Head
@@ -53,6 +54,7 @@ class Chain:
         self._starting = [layer for layer in layers if layer.instance.has_startup]
         self._variants: Bounded[frozenset[str], Chain] = Bounded(_CACHED_VARIANTS)
         self._fingerprint: str | None = None
+        self._inside: dict[tuple[int, Mode], Inside] = {}
         if (starts_itself and self._starting) or any(layer.conditions.custom is not None for layer in layers):
             self.link = Link(self._choose_generate, self._choose_stream, self, outer)
         else:
@@ -120,7 +122,8 @@ class Chain:
                 if not applies:
                     skipped[layer.id] = reason
         ctx._call.left_out.update(skipped)
-        return self._variant(frozenset(skipped))
+        ctx._chain = chain = self._variant(frozenset(skipped))
+        return chain
 
     def _variant(self, skipped: frozenset[str]) -> Chain:
         variant = self._variants.get(skipped)
@@ -154,7 +157,7 @@ class Chain:
         if self._starting:
             await self.start()
         call = ctx._call
-        call.router, call.params = self.router, params
+        call.router, call.params, ctx._chain = self.router, params, self
         response = await Root(self.link, ctx, params).do_generate()
         response.receipt = Receipt(ctx._call, self, "generate")
         if raise_blocks and response.blocked is not None:
@@ -190,10 +193,32 @@ class Chain:
     def fingerprint(self) -> str:
         """A short hash of the chain's ids, versions and configs, in order."""
         if self._fingerprint is None:
-            facts = [[layer.id, layer.instance.origin, layer.config] for layer in self.layers]
-            text = repr(plain([__version__, facts]))
-            self._fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+            self._fingerprint = _hash([[layer.id, layer.instance.origin, layer.config] for layer in self.layers])
         return self._fingerprint
+
+    def inside(self, middleware: object, mode: Mode) -> Inside:
+        """See `MiddlewareContext.inside`."""
+        found = self._inside.get((id(middleware), mode))
+        if found is None:
+            layers = [layer for layer in self.layers if layer.conditions.allows_mode(mode)]
+            at = [layer.middleware is middleware for layer in layers]
+            if True not in at:
+                raise NeuroError("a middleware asks what is inside of it, and is not in the chain of this call")
+            inner = layers[at.index(True) + 1 :]
+            facts = [[one.id, one.instance.origin, type(one.middleware), one.config, one.on_error] for one in inner]
+            found = Inside(tuple(one.middleware for one in inner), _hash([facts, _identity(self.model)]))
+            self._inside[id(middleware), mode] = found
+        return found
+
+
+def _hash(facts: object) -> str:
+    return hashlib.sha256(repr(plain([__version__, facts])).encode()).hexdigest()[:16]
+
+
+def _identity(model: LanguageModel) -> list[object]:
+    """What tells a model object from others of the same provider and id."""
+    chain = getattr(model, "_chain", None)  # of a wrapped model
+    return [type(model), getattr(model, "_base_url", None), getattr(chain, "fingerprint", None)]
 
 
 def _unused(*_: Any) -> Any:

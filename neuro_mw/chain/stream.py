@@ -160,7 +160,7 @@ async def deliver(
         if "stream" in params:  # the caller said it by calling; among layers, False asks for `generate` (ModelStream)
             params = {key: value for key, value in params.items() if key != "stream"}
         await chain.start()
-        call.router, call.params = chain.router, params
+        call.router, call.params, ctx._chain = chain.router, params, chain
         root = Root(chain.link, ctx, params)
         params, target, link = root.inward(params)
         source = link.stream(params, target, root, None)

@@ -1,0 +1,255 @@
+"""The state of many hosts: Redis or Valkey, one server or a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from functools import cache
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+
+from .protocol import MAX_VALUE_BYTES, StoreUnavailable, lifetime
+from .scripts import Rate, Script, Spending, stops
+
+PREFIX = "neuro_mw:"
+_VERSION = 1  # of what is kept under a key
+
+
+class RedisStore:
+    """Values, limits and budgets on a Redis or Valkey server; a `Store`. The server's time decides.
+
+    `run` is one round trip: one Lua script for all operations. On a cluster that holds where all keys are in one slot
+    (a `prefix` with a hash tag, "{app}:", puts them there); else the operations go one after another.
+
+    A connection is made within `connect_timeout_s` and a command takes `timeout_s`; together that is the longest that
+    a call takes. Nothing is sent twice: a limit would be taken twice. Each event loop has its own connections, up to
+    `max_connections`, which are closed at its end or by `aclose`. `tls` trusts the certificates of the system, or of
+    `ca_file`.
+
+    All that is written ends by itself. A server that evicts keys (``maxmemory-policy``) may evict budgets with them.
+
+    >>> RedisStore("cache.internal", username="app", password="secret", db=2)
+    RedisStore('redis://cache.internal:6379/2')
+    """
+
+    remote = True
+
+    def __init__(
+        self,
+        host: str = "localhost",
+        port: int = 6379,
+        *,
+        db: int = 0,
+        username: str | None = None,
+        password: str | None = None,
+        tls: bool = False,
+        ca_file: str | None = None,
+        cluster: bool = False,
+        prefix: str = PREFIX,
+        connect_timeout_s: float = 1.0,
+        timeout_s: float = 1.0,
+        max_connections: int = 64,
+        max_value_bytes: int = MAX_VALUE_BYTES,
+    ) -> None:
+        import redis.asyncio.retry  # the extra "redis"
+        import redis.backoff
+        import redis.crc
+        import redis.exceptions
+
+        self._driver, self._errors, self._slot = redis.asyncio, redis.exceptions, redis.crc.key_slot
+        scheme = ("rediss" if tls else "redis") + ("+cluster" if cluster else "")
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"{scheme}://{shown}:{port}" + ("" if cluster else f"/{db}")
+        self.prefix, self.max_value_bytes, self._cluster = prefix, max_value_bytes, cluster
+        self._within_s, self._room = connect_timeout_s + timeout_s, max_connections
+        self._options: dict[str, Any] = {
+            "host": host,
+            "port": port,
+            "username": username,
+            "password": password,
+            "socket_connect_timeout": connect_timeout_s,
+            "socket_timeout": timeout_s,
+            "max_connections": max_connections,
+            "protocol": 2,  # the server sends nothing by itself, so that a dead connection is seen as one
+        }
+        self._options["retry"] = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
+        if not cluster:
+            self._options["db"] = db
+        if tls:
+            self._options |= {"ssl": True, "ssl_ca_certs": ca_file}
+        self._clients: dict[asyncio.AbstractEventLoop, _Client] = {}
+
+    def __repr__(self) -> str:
+        return f"RedisStore({self.url!r})"
+
+    async def get(self, key: str) -> bytes | None:
+        """The value of a key, or None."""
+        try:
+            found = await self._command("GET", self._key("value", key))
+        except StoreUnavailable as error:
+            if _code(error) != "WRONGTYPE":
+                raise
+            return None  # somebody else's
+        return found if isinstance(found, bytes) else None
+
+    async def set(self, key: str, value: bytes, *, ttl_s: float | None = None) -> bool:
+        """Keep a value; False where it is too large."""
+        ttl_ms = max(1, round(lifetime(ttl_s) * 1000))
+        if len(value) > self.max_value_bytes:
+            await self._command("DEL", self._key("value", key))
+            return False
+        await self._command("SET", self._key("value", key), value, "PX", ttl_ms)
+        return True
+
+    async def delete(self, key: str) -> None:
+        """Forget a key."""
+        for keys in self._together([self._key("value", key), self._key("state", key)]):
+            await self._command("DEL", *keys)
+
+    async def run(self, *scripts: Script) -> list[Any]:
+        """Run scripts in order, up to the first that stops."""
+        keys = [self._key("value" if script.name == "read" else "state", script.key) for script in scripts]
+        results: list[Any] = []
+        for some in self._together(keys):
+            results += await self._eval(scripts[len(results) : len(results) + len(some)], some)
+            if stops(results[-1]):
+                break
+        return results
+
+    async def ping(self) -> None:
+        """Ask the server whether it is there; raises StoreUnavailable."""
+        await self._command("PING")
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop. Those of other loops close at their end."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.keeper.aclose()
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def _key(self, kind: str, key: str) -> bytes:
+        return f"{self.prefix}{kind}:{_VERSION}:{key}".encode("utf-8", "surrogatepass")
+
+    def _together(self, keys: list[bytes]) -> list[list[bytes]]:
+        """The keys in groups that one command may have."""
+        if self._cluster and len({self._slot(key) for key in keys}) > 1:
+            return [[key] for key in keys]
+        return [keys] if keys else []
+
+    async def _eval(self, scripts: tuple[Script, ...], keys: list[bytes]) -> list[Any]:
+        source, digest = _lua()
+        words: list[Any] = [len(keys), *keys]
+        for script in scripts:
+            words += [script.name, len(script.arguments), *map(_argument, script.arguments)]
+        try:
+            try:
+                replies = await self._command("EVALSHA", digest, *words)
+            except StoreUnavailable as error:
+                if not isinstance(error.__cause__, self._errors.NoScriptError):
+                    raise
+                replies = await self._command("EVAL", source, *words)
+            return [_result(reply) for reply in replies]
+        except StoreUnavailable as error:
+            if _code(error) != "CORRUPT":
+                raise
+            key = scripts[int(str(error.__cause__).split()[1]) - 1].key
+            text = "a key holds an entry that is none of ours, or of another kind"
+            raise StoreUnavailable(text, url=self.url, key=key) from None
+        except (LookupError, TypeError, ValueError) as error:
+            raise StoreUnavailable("it does not answer as Redis does", url=self.url) from error
+
+    async def _command(self, *words: Any) -> Any:
+        try:
+            async with asyncio.timeout(self._within_s):
+                client = await self._client()
+                async with client.room:
+                    return await client.execute(*words)
+        except Exception as error:  # noqa: BLE001 - what a broken protocol ends in is not only the driver's own errors
+            text = f"it failed ({type(error).__name__}{_word(error)})"
+            if isinstance(error, TimeoutError | self._errors.TimeoutError):
+                text = "no answer in time (the options connect_timeout_s and timeout_s)"
+            # servers that do not know a command repeat what it was called with: a password, a value
+            cause = None if "with args beginning" in str(error) else error
+            raise StoreUnavailable(text, url=self.url) from cause
+
+    # --- connections -------------------------------------------------------------------------------------------------
+
+    async def _client(self) -> _Client:
+        """The connections of the running loop."""
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            for old in [loop for loop in list(self._clients) if loop.is_closed()]:
+                self._clients.pop(old, None)
+            client = self._clients[loop] = _Client(self._connected, self._room)
+            await anext(client.keeper)
+        return client
+
+    def _connected(self) -> Any:
+        """A client of the driver. It connects at its first command."""
+        kind = self._driver.RedisCluster if self._cluster else self._driver.Redis
+        return kind(**self._options)
+
+
+class _Client:
+    """The connections of one event loop."""
+
+    def __init__(self, connect: Callable[[], Any], room: int) -> None:
+        self._connect = connect
+        self._redis = connect()
+        self.room = asyncio.Semaphore(room)
+        self.keeper = self._keep()
+
+    async def execute(self, *words: Any) -> Any:
+        if self._redis is not None:
+            return await self._redis.execute_command(*words)
+        redis = self._connect()  # the loop is ending; who settles now gets a connection of his own
+        try:
+            return await redis.execute_command(*words)
+        finally:
+            await redis.aclose()
+
+    async def _keep(self) -> AsyncGenerator[None]:
+        """Left open for as long as the loop runs: `asyncio.run` closes the generators that are open at its end."""
+        try:
+            yield
+        finally:
+            redis, self._redis = self._redis, None
+            await redis.aclose()
+            await asyncio.sleep(0)  # transports close in the loop's next turn
+
+
+@cache
+def _lua() -> tuple[str, str]:
+    """The script and its name."""
+    source = Path(__file__).with_name("run.lua").read_text("utf-8")
+    return source, sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    return int(value) if isinstance(value, int) else repr(float(value))
+
+
+def _result(reply: Any) -> Any:
+    if reply is None or isinstance(reply, bytes):
+        return reply
+    kind, granted, *numbers = reply
+    if kind == b"spending":
+        spent, reserved = map(int, numbers)
+        return Spending(granted == b"1", spent, reserved)
+    retry_after_s, used, limit = numbers
+    return Rate(granted == b"1", float(retry_after_s) if retry_after_s else None, float(used), float(limit))
+
+
+def _code(error: StoreUnavailable) -> str:
+    """The code of the error that the server sent: its first word."""
+    return str(error.__cause__).partition(" ")[0]
+
+
+def _word(error: Exception) -> str:
+    code = str(error).partition(" ")[0]
+    return f" {code}" if code.isalpha() and code.isupper() else ""
