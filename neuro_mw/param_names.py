@@ -26,12 +26,18 @@ _OF_DRIVERS = re.compile(
     r"|max_fallbacks|model_info|model_list|no-log|request_timeout|retry_policy|retry_strategy|rpm|shared_session"
     r"|ssl_verify|stream_timeout|tenant_id|tpm|turn_off_message_logging|use_client|use_litellm_proxy|verbose"
 )
-NO_SECRETS = frozenset({"prompt_cache_key", "bos_token", "eos_token", "pad_token", "stop_token"})
-"""Names that end as those of secrets do, and are none: params of providers."""
+_NO_SECRETS = frozenset({"prompt_cache_key", "bos_token", "eos_token", "pad_token", "stop_token"})  # of providers
+_SECRET = re.compile(
+    r"(?:.*[_-])?(?:secrets?|passwords?|passwd|pwd|credentials?|api_?key|access_?key|private_?key|key_id|authorization|auth"
+    r"|cookies?|bearer|jwt|signature|identity_token)(?:[_-].*)?|(?:.*[_-])?(?:key|token)"
+)
 _ADDRESS = frozenset({
-    "base_url", "api_base", "api_key", "api_version", "azure_ad_token", "organization", "headers", "extra_headers",
-    "extra_query", "apikey", "token", "authorization", "default_headers", "project",
+    "base_url", "api_base", "api_version", "organization", "project", "headers", "extra_headers", "default_headers",
+    "extra_query", "client", "client_id", "tenant_id",
 })  # fmt: skip
+_OF_ONE = ("aws_", "azure_", "vertex_", "s3_", "gcs_", "watsonx_", "sagemaker_")
+OUTPUT = ("max_completion_tokens", "max_tokens")
+"""Two names of one setting; where both are given, the first one goes to the provider."""
 
 
 @lru_cache(1024)
@@ -44,14 +50,25 @@ def of_drivers(name: str) -> bool:
     >>> of_drivers("aws_secret_access_key"), of_drivers("prompt_cache_key")
     (True, False)
     """
-    return name not in NO_SECRETS and _OF_DRIVERS.fullmatch(name) is not None
+    return name not in _NO_SECRETS and _OF_DRIVERS.fullmatch(name) is not None
 
 
+@lru_cache(1024)
+def is_secret(name: str) -> bool:
+    """Whether a param or a header by this name is a key, a password or the like.
+
+    >>> is_secret("X-Auth"), is_secret("apikey"), is_secret("max_tokens"), is_secret("eos_token")
+    (True, True, False, False)
+    """
+    name = name.lower()
+    return name not in _NO_SECRETS and _SECRET.fullmatch(name) is not None
+
+
+@lru_cache(1024)
 def is_address(name: str) -> bool:
     """Whether a param says where a call goes and in whose name: it is meant for one provider alone.
 
-    >>> is_address("api_key"), is_address("temperature")
-    (True, False)
+    >>> is_address("api_key"), is_address("base_url"), is_address("temperature")
+    (True, True, False)
     """
-    name = str(name).lower()
-    return name in _ADDRESS or of_drivers(name)
+    return name.lower() in _ADDRESS or name.lower().startswith(_OF_ONE) or is_secret(name)

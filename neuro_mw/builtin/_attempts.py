@@ -6,9 +6,9 @@ only before the first content was let go, so it has to know of that before it le
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
 
 from neuro_mw import (
     AuthenticationFailed,
@@ -18,15 +18,19 @@ from neuro_mw import (
     ContextTooLong,
     MiddlewareContext,
     NeuroError,
+    Params,
     Part,
     ProviderDelta,
     ProviderError,
     ProviderRateLimited,
     ProviderTimeout,
     ProviderUnavailable,
+    ReasoningDelta,
     ResponseInfo,
     StreamInterrupted,
+    TextDelta,
     TokenLimitExceeded,
+    ToolCallDelta,
 )
 
 Failure = Literal[
@@ -37,6 +41,7 @@ Failure = Literal[
 FailureOrLimit = Literal[Failure, "circuit_open"]
 """The same, and of the limits those that hold for one model alone."""
 
+_MOST_HELD = 256  # parts that say nothing; who sends more has begun to answer
 Judge = Callable[[Exception, MiddlewareContext], bool]
 
 _PROVIDERS: dict[str, tuple[type[Exception], ...]] = {
@@ -60,7 +65,6 @@ _OF_THE_MODEL: dict[str, tuple[type[Exception], ...]] = {  # they count where th
     "unavailable": (StreamInterrupted, ConnectionError),
     "any": (Exception,),
 }
-_UNSAID = (ResponseInfo, ProviderDelta)  # parts that may be held back: nothing of the answer is in them
 
 
 def judge_of(names: Collection[str], *, limits: bool = False) -> Judge:
@@ -95,21 +99,40 @@ def _classes(table: dict[str, tuple[type[Exception], ...]], names: Collection[st
     return tuple(one for name in names for one in table.get(name, ()))
 
 
-async def opening_of(parts: AsyncIterator[Part]) -> list[Part]:
-    """The first parts of a stream, up to its first content: a delta of the answer, Finish, or a part of another type.
+def opener(do_stream: Callable[..., Any]) -> Callable[..., Any]:
+    """What `do_generate` is to whole answers: awaited, it gives the opening of a stream, and the stream behind it.
 
-    None of them was let go yet, so a failure until then can still be mended. The stream goes on behind them.
+    The opening ends with the first content: a delta of the answer, Finish, or a part of another type. None of it was
+    let go yet, so that a failure until then can still be mended.
     """
-    opening: list[Part] = []
-    async for part in parts:
-        opening.append(part)
-        if not isinstance(part, _UNSAID):
-            break
-    return opening
+
+    async def opened(params: Params) -> tuple[list[Part], Any]:
+        opening: list[Part] = []
+        parts = do_stream(params)
+        async for part in parts:
+            opening.append(part)
+            if not says_nothing(part) or len(opening) == _MOST_HELD:
+                break
+        return opening, parts
+
+    return opened
+
+
+def says_nothing(part: Part) -> bool:
+    """Whether nothing of the answer is in a part, so that it may be held back.
+
+    >>> says_nothing(TextDelta("")), says_nothing(TextDelta("a"))
+    (True, False)
+    """
+    if isinstance(part, TextDelta | ReasoningDelta):
+        return not part.text
+    if isinstance(part, ToolCallDelta):
+        return not (part.id or part.name or part.arguments)
+    return isinstance(part, ResponseInfo | ProviderDelta)
 
 
 def say(error: BaseException, text: str) -> None:
-    """Add a note to an error, once, unless it is of a kind that refuses attributes."""
-    if text not in getattr(error, "__notes__", ()):
-        with suppress(AttributeError, TypeError):
+    """Add a note to an error, once, where it takes one."""
+    with suppress(Exception):  # whatever a class of errors does then, it must not take the error's place
+        if text not in getattr(error, "__notes__", ()):
             error.add_note(text)

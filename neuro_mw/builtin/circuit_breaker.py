@@ -22,6 +22,7 @@ from neuro_mw import (
     Outcome,
     Params,
     ProviderError,
+    ProviderRateLimited,
 )
 
 from ._attempts import judge_of
@@ -37,6 +38,8 @@ _in_trouble = judge_of(["rate_limited", "timeout", "unavailable"])
 
 def _counts(error: Exception, context: MiddlewareContext) -> bool:
     """Whether an error says that the provider is in trouble, and nothing of what was asked of it."""
+    if isinstance(error, ProviderRateLimited) and (context.sent or {}).get("api_key"):
+        return False  # it is the key of this caller that is used up
     if _in_trouble(error, context):
         return True
     if not isinstance(error, ProviderError) or isinstance(error, _OF_THE_REQUEST):
@@ -67,16 +70,18 @@ class _Probe:
 class CircuitBreaker(Middleware):
     """Refuses calls to a provider that failed too often, at once and without asking it, until it has had a rest.
 
-    ``failure_threshold`` failures within ``window_s`` seconds open the circuit of a key: calls raise `CircuitOpen`,
-    whose ``retry_after`` says when one is let through again. After ``open_s`` seconds ``half_open_max`` calls at a time
-    are let through as probes: the first whole answer closes the circuit, the first failure opens it again. A probe that
-    was cancelled, left by its reader, blocked, or refused for what was asked decides nothing and gives its place back;
-    one that takes longer than ``open_s`` loses its place to another one, and may still decide.
+    ``failure_threshold`` failures within ``window_s`` seconds, with no whole answer between them, open the circuit of a
+    key: calls raise `CircuitOpen`, whose ``retry_after`` says when one is let through again. After ``open_s`` seconds
+    ``half_open_max`` calls at a time are let through as probes: the first whole answer closes the circuit, the first
+    failure opens it again. A probe that was cancelled, left by its reader, blocked, or refused for what was asked
+    decides nothing and gives its place back; one that takes longer than ``open_s`` loses its place to another one, and
+    may still decide.
 
     What counts: ProviderTimeout, ProviderUnavailable, ProviderRateLimited, every other ProviderError that is retryable
     or has a status of 500 and more, a stream that breaks off (also behind its first parts), and the ConnectionError or
     TimeoutError of a model of your own. What does not: BadRequest, AuthenticationFailed, ContextTooLong and
-    ContentRefused, which are about one request or one key and come fast; blocks, limits, and cancellations.
+    ContentRefused, which are about one request or one key and come fast; ProviderRateLimited where the call brought an
+    ``api_key`` of its own; blocks, limits, and cancellations.
 
     One circuit for each provider and model at hand (``key="provider"``: for each provider), whatever the session or the
     options; the last 1,024 that failed are known.
@@ -94,10 +99,10 @@ class CircuitBreaker(Middleware):
     class Config(BaseModel):
         """Options of circuit_breaker."""
 
-        failure_threshold: int = Field(default=5, ge=1)
-        window_s: float = Field(default=60, gt=0, allow_inf_nan=False)
-        open_s: float = Field(default=30, gt=0, allow_inf_nan=False)
-        half_open_max: int = Field(default=1, ge=1)
+        failure_threshold: int = Field(default=5, ge=1, le=10_000, strict=True)
+        window_s: float = Field(default=60, gt=0, allow_inf_nan=False, strict=True)
+        open_s: float = Field(default=30, gt=0, allow_inf_nan=False, strict=True)
+        half_open_max: int = Field(default=1, ge=1, le=10_000, strict=True)
         key: Literal["provider/model", "provider"] = "provider/model"
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
@@ -120,8 +125,12 @@ class CircuitBreaker(Middleware):
         """Take down how the call ended."""
         if isinstance(outcome.error, Exception) and _counts(outcome.error, context):
             self._failed(self._key_of(context), context.state(self).get("probe"))
-        elif self._circuits and (probe := context.state(self).get("probe")):
-            self._undecided(probe) if outcome.status != "completed" else self._succeeded(probe)
+        elif self._circuits:
+            probe, answered = context.state(self).get("probe"), outcome.status == "completed"
+            if probe is not None:
+                self._succeeded(probe) if answered else self._undecided(probe)
+            elif answered:
+                self._answered(self._key_of(context))
 
     # --- deciding ------------------------------------------------------------------------------------------------
 
@@ -182,6 +191,13 @@ class CircuitBreaker(Middleware):
         if closes:
             self.count("closed")
             _log.info("the circuit of %s is closed: its provider answers again", circuit.key)
+
+    def _answered(self, key: str) -> None:
+        """A whole answer: the failures before it were none in a row."""
+        circuit = self._circuits.get(key)
+        if circuit is not None and circuit.failures:
+            with self._lock:
+                circuit.failures.clear()
 
     def _decides(self, probe: _Probe) -> bool:
         circuit = probe.circuit

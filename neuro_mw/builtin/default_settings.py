@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from itertools import takewhile
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from neuro_mw import BadRequest, Blocked, ConfigError, Middleware, MiddlewareContext, Params
-from neuro_mw.param_names import NO_SECRETS
+from neuro_mw.param_names import OUTPUT, is_address, is_secret
 
 from ._catalog import CATALOG
 
-_OUTPUT = ("max_tokens", "max_completion_tokens")  # two names of one setting: what holds for one holds for the other
-_OTHER = dict(zip(_OUTPUT, reversed(_OUTPUT), strict=True))
+_OTHER = dict(zip(OUTPUT, reversed(OUTPUT), strict=True))
 _NUMBERS = (int, float)
 _NOT_HERE = {
     "messages": "they belong to each call",
@@ -25,12 +24,7 @@ _NOT_HERE = {
     "stream": "generate and stream decide it",
     "system": "the option 'system' is for that",
 }
-_CARRIERS = ("headers", "extra_headers", "extra_query", "extra_body")
-# A config is shown by `explain`, so that no key may stand in it. These are words of providers, litellm and HTTP.
-_SECRET = re.compile(
-    r"(?:.*_)?(?:secret|password|passwd|credentials?|api_key|access_key|private_key|key_id|authorization|cookie)(?:_.*)?"
-    r"|.*_(?:key|token)"
-)
+_HEADERS = ("headers", "extra_headers", "extra_query", "default_headers")  # they may be for every provider
 
 
 class Limit(BaseModel):
@@ -89,10 +83,16 @@ class DefaultSettings(Middleware):
             _check_names(self.params)
             for name, limit in self.limits.items():
                 _check_limit(f"limits.{name}", name, limit)
+            body = self.params.get("extra_body")
             for name, limit in _limits_of(self.limits):
-                _check_default(name, limit, self.params.get(name))
+                _check_default(f"params.{name}", limit, self.params.get(name))
+                if isinstance(body, Mapping):
+                    _check_default(f"params.extra_body.{name}", limit, body.get(name))
             if self.system is not None and not self.system.strip():
                 raise ConfigError("it is blank", key="system", expected="a text, or to be left out")
+            for name, needed in (("system_mode", "system"), ("on_violation", "limits")):
+                if name in self.model_fields_set and not getattr(self, needed):
+                    raise ConfigError(f"it does nothing without {needed}", key=name)
             return self
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
@@ -108,7 +108,7 @@ class DefaultSettings(Middleware):
         """The params with defaults, within limits, under the system text. Raises Blocked and BadRequest."""
         for name, other, value in self._defaults:
             if params.get(name) is None and params.get(other) is None:
-                params[name] = value
+                params[name] = deepcopy(value) if isinstance(value, list | dict) else value
         if self._limits:
             params = self._within(params, context)
             if "extra_body" in params and isinstance(params["extra_body"], Mapping):
@@ -128,7 +128,7 @@ class DefaultSettings(Middleware):
                     f"params[{name!r}] is {what}; a number is expected, {limit}",
                     provider=context.provider, model=context.model,
                 )  # fmt: skip
-            meant = math.inf if name in _OUTPUT and value < 0 and limit.max is not None else value
+            meant = math.inf if name in OUTPUT and value < 0 else value
             near = limit.clamped(meant)
             if near == meant:
                 continue
@@ -151,7 +151,8 @@ def _tell(params: Params, text: str, mode: str) -> None:
     if mode == "replace":
         params.pop("system", None)
         messages = [one for one in messages if not _is_system(one)]
-    if mode == "if_absent" and (params.get("system") or any(map(_is_system, messages))):
+    told = [params.get("system"), *(one.get("content") for one in messages if _is_system(one))]
+    if mode == "if_absent" and any(told):
         return
     leading = len(list(takewhile(_is_system, messages)))
     before = mode != "append"
@@ -170,6 +171,8 @@ def _is_system(message: Any) -> bool:
 
 
 def _joined(content: Any, text: str, *, before: bool) -> Any:
+    if isinstance(content, Mapping):
+        content = [content]
     if isinstance(content, list | tuple):
         part = {"type": "text", "text": text}
         return [part, *content] if before else [*content, part]
@@ -184,15 +187,22 @@ def _check_names(params: Mapping[str, Any]) -> None:
     for name, value in params.items():
         if name in _NOT_HERE:
             raise ConfigError(f"it cannot have a default: {_NOT_HERE[name]}", key=f"params.{name}")
-        inside = value if name in _CARRIERS and isinstance(value, Mapping) else {}
-        for path, word in [(name, name), *((f"{name}.{key}", key) for key in inside)]:
-            plain = str(word).lower().replace("-", "_")
-            if plain not in NO_SECRETS and _SECRET.fullmatch(plain):
-                raise ConfigError("a config is shown, so it holds no keys; give it to the provider or to the call",
-                                  key=f"params.{path}")  # fmt: skip
+        _check_secrets(name, value, f"params.{name}")
+        if is_address(name) and name not in _HEADERS:
+            raise ConfigError("an address is that of one provider: give it to the provider or to the call",
+                              key=f"params.{name}")  # fmt: skip
         for word in _NOT_HERE:
-            if name == "extra_body" and word in inside:
+            if name == "extra_body" and isinstance(value, Mapping) and word in value:
                 raise ConfigError(f"it cannot have a default: {_NOT_HERE[word]}", key=f"params.extra_body.{word}")
+
+
+def _check_secrets(name: str, value: Any, key: str) -> None:
+    """A config is shown by `explain`, so that no key may stand in it."""
+    if is_secret(name):
+        raise ConfigError("a config is shown, so it holds no keys; give it to the provider or to the call", key=key)
+    if isinstance(value, Mapping):
+        for word, inner in value.items():
+            _check_secrets(str(word), inner, f"{key}.{word}")
 
 
 def _check_limit(key: str, name: str, limit: Limit) -> None:
@@ -200,32 +210,37 @@ def _check_limit(key: str, name: str, limit: Limit) -> None:
         raise ConfigError(f"it cannot have a limit: {_NOT_HERE[name]}", key=key)
     if limit.min is None and limit.max is None:
         raise ConfigError("it limits nothing", key=key, expected="min, max or both")
+    if name in OUTPUT:
+        for end in ("min", "max"):
+            value = getattr(limit, end)
+            if value is not None and (value < 0 or value != int(value)):
+                raise ConfigError(f"it is {value:g}", key=f"{key}.{end}", expected="a whole number from 0")
     if limit.min is not None and limit.max is not None and limit.min > limit.max:
         raise ConfigError(f"min ({limit.min:g}) is above max ({limit.max:g})", key=key)
 
 
-def _check_default(name: str, limit: Limit, value: Any) -> None:
+def _check_default(key: str, limit: Limit, value: Any) -> None:
     if value is None:
         return
     if not _is_number(value):
-        raise ConfigError("it is no number, and limits has it", key=f"params.{name}")
+        raise ConfigError("it is no number, and limits has it", key=key)
     if limit.clamped(value) != value:
-        raise ConfigError(f"it is beyond its limit, {limit}", key=f"params.{name}")
+        raise ConfigError(f"it is beyond its limit, {limit}", key=key)
 
 
 def _limits_of(limits: Mapping[str, Limit]) -> Iterator[tuple[str, Limit]]:
     """Every param that has a limit, also by its other name."""
     for name, limit in limits.items():
         yield name, limit
-        if name in _OUTPUT:
-            yield from ((other, limit) for other in _OUTPUT if other not in limits)
+        if name in OUTPUT:
+            yield from ((other, limit) for other in OUTPUT if other not in limits)
 
 
 def _ends(name: str, limit: Limit) -> tuple[float, float]:
     """Between which values there is nothing to do. Below 0 an output has no end, so that one is above its limit."""
     most = math.inf if limit.max is None else limit.max
     least = -math.inf if limit.min is None else limit.min
-    return (max(least, 0) if name in _OUTPUT and limit.max is not None else least), most
+    return (max(least, 0) if name in OUTPUT else least), most
 
 
 def _is_number(value: Any) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, Field, field_validator
 
-from neuro_mw import ConfigError, Finish, Middleware, MiddlewareContext, Params, Part, Response
+from neuro_mw import BadRequest, ConfigError, Finish, Middleware, MiddlewareContext, Params, Part, Response
 
-from ._attempts import FailureOrLimit, judge_of, opening_of, say
+from ._attempts import FailureOrLimit, judge_of, opener, say
 from ._catalog import CATALOG
 
 _ELSEWHERE: list[FailureOrLimit] = [
@@ -42,7 +42,7 @@ class Fallback(Middleware):
     class Config(BaseModel):
         """Options of fallback."""
 
-        models: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
+        models: list[str] = Field(min_length=1)
         """Models to go on to, in this order: "provider/model", or a bare name for one of the same provider."""
         on: list[FailureOrLimit] = Field(default=_ELSEWHERE, min_length=1)
         """The failures that another model need not have."""
@@ -51,6 +51,8 @@ class Fallback(Middleware):
         @classmethod
         def _each_once(cls, models: list[str]) -> list[str]:
             for index, name in enumerate(models):
+                if not name or name != "".join(name.split()):
+                    raise ConfigError(f"{name!r} is no name of a model", key=f"models.{index}")
                 if name in models[:index]:
                     raise ConfigError(f"{name!r} is in the list twice", key=f"models.{index}")
             return models
@@ -64,36 +66,15 @@ class Fallback(Middleware):
 
     async def wrap_generate(self, do_generate: Any, params: Params, context: MiddlewareContext) -> Response:
         """Ask one model after the other."""
-        search: _Search | None = None
-        while True:
-            try:
-                response: Response = await do_generate(params)
-                break
-            except Exception as error:
-                search = search or _Search(self, context)
-                model = search.next_after(error)
-                if model is None:
-                    raise
-            params = {**params, "model": model}
-        if search is not None:
-            response.metadata = {**response.metadata, **search.found()}
+        answer, said = await self._first(do_generate, params, context)
+        response: Response = answer
+        if said:
+            response.metadata = {**response.metadata, **said}
         return response
 
     async def wrap_stream(self, do_stream: Any, params: Params, context: MiddlewareContext) -> AsyncIterator[Part]:
         """Open one model's stream after the other; the first that has any content is the answer."""
-        search: _Search | None = None
-        while True:
-            try:
-                parts = do_stream(params)
-                opening = await opening_of(parts)
-                break
-            except Exception as error:
-                search = search or _Search(self, context)
-                model = search.next_after(error)
-                if model is None:
-                    raise
-            params = {**params, "model": model}
-        said = {} if search is None else search.found()
+        (opening, parts), said = await self._first(opener(do_stream), params, context)
         try:
             for part in opening:
                 yield _saying(part, said) if said else part
@@ -101,6 +82,19 @@ class Fallback(Middleware):
                 yield _saying(part, said) if said else part
         finally:
             await parts.aclose()
+
+    async def _first(self, ask: Any, params: Params, context: MiddlewareContext) -> tuple[Any, dict[str, Any]]:
+        """The first answer that comes, and what is to be said of it."""
+        search: _Search | None = None
+        while True:
+            try:
+                return await ask(params), {} if search is None else search.found()
+            except Exception as error:  # noqa: BLE001  # `next_after` judges it
+                search = search or _Search(self, context)
+                model = search.next_after(error)
+            if model is None:
+                raise search.final
+            params = {**params, "model": model}
 
 
 class _Search:
@@ -112,17 +106,27 @@ class _Search:
         named = (name if "/" in name else f"{context.provider}/{name}" for name in fallback.config.models)
         self.left = [name for name in dict.fromkeys(named) if name != self.asked]
         self.tried: list[dict[str, str]] = []
+        self.final: Exception = RuntimeError()  # what is raised at last
 
     def next_after(self, error: Exception) -> str | None:
-        """The model to ask after this failure of the one that was asked; None where the failure is final."""
+        """The model to ask after this failure of the one that was asked; None where `final` is to be raised.
+
+        Where a model of the list cannot take the request at all, or is not set up, the failure before it stays.
+        """
+        cannot = bool(self.tried) and isinstance(error, BadRequest | ConfigError)
+        if not cannot:
+            self.final = error
         self.tried.append({"model": self.asked, "error": type(error).__name__})
-        if self.left and self.fallback._passes_on(error, self.context):
+        goes_on = cannot or self.fallback._passes_on(error, self.context)
+        if self.left and goes_on:
             self.asked = self.left.pop(0)
             return self.asked
+        name = self.fallback.metadata.id
         if len(self.tried) > 1:
-            name = self.fallback.metadata.id
             for one in self.tried:
-                say(error, f"middleware '{name}' asked {one['model']}: {one['error']}")
+                say(self.final, f"middleware '{name}' asked {one['model']}: {one['error']}")
+        elif goes_on:
+            say(self.final, f"middleware '{name}' has no model to go on to: its list names {self.asked} alone")
         return None
 
     def found(self) -> dict[str, Any]:

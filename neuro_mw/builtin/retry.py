@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ImportString, model_validator
 
 from neuro_mw import (
     ConfigError,
+    LimitError,
     Middleware,
     MiddlewareContext,
     Params,
@@ -19,7 +20,7 @@ from neuro_mw import (
     Response,
 )
 
-from ._attempts import Failure, judge_of, opening_of, say
+from ._attempts import Failure, judge_of, opener, say
 from ._catalog import CATALOG
 
 
@@ -48,9 +49,9 @@ class Retry(Middleware):
 
         attempts: int = Field(default=3, ge=1, strict=True)
         """How many there are at most, the first one included."""
-        initial_delay_s: float = Field(default=0.5, ge=0, allow_inf_nan=False)
-        max_delay_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
-        multiplier: float = Field(default=2.0, ge=1, allow_inf_nan=False)
+        initial_delay_s: float = Field(default=0.5, ge=0, allow_inf_nan=False, strict=True)
+        max_delay_s: float = Field(default=30.0, ge=0, allow_inf_nan=False, strict=True)
+        multiplier: float = Field(default=2.0, ge=1, allow_inf_nan=False, strict=True)
         jitter: bool = True
         respect_retry_after: bool = True
         on: list[Failure] = ["rate_limited", "timeout", "unavailable"]
@@ -76,16 +77,18 @@ class Retry(Middleware):
         if self._retry_if is not None:  # it takes the whole answer: streams go through wrap_generate
             self.wrap_stream = super().wrap_stream  # type: ignore[method-assign]
 
-    async def wrap_generate(self, do_generate: Any, params: Params, context: MiddlewareContext) -> Response:
+    async def wrap_generate(self, do_generate: Any, params: Params, context: MiddlewareContext) -> Any:
         """Ask until there is an answer that is wanted."""
-        attempt, most_s = 1, self.config.initial_delay_s
+        attempt, most_s, last = 1, self.config.initial_delay_s, None
         while True:
             try:
-                response: Response = await do_generate(params)
+                response = await do_generate(params)
             except Exception as error:
                 pause_s = self._pause_after(error, attempt, most_s, context)
                 if pause_s is None:
+                    self._tell(error, attempt, last, context)
                     raise
+                last = error
             else:
                 if self._retry_if is None or not await self._unwanted(self._retry_if, response, attempt):
                     return response
@@ -94,19 +97,8 @@ class Retry(Middleware):
             attempt, most_s = attempt + 1, min(most_s * self.config.multiplier, self.config.max_delay_s)
 
     async def wrap_stream(self, do_stream: Any, params: Params, context: MiddlewareContext) -> AsyncIterator[Part]:
-        """Open the stream until its first content is there; from then on it is the answer, whatever comes."""
-        attempt, most_s = 1, self.config.initial_delay_s
-        while True:
-            try:
-                parts = do_stream(params)
-                opening = await opening_of(parts)
-                break
-            except Exception as error:
-                pause_s = self._pause_after(error, attempt, most_s, context)
-                if pause_s is None:
-                    raise
-            await sleep(pause_s)
-            attempt, most_s = attempt + 1, min(most_s * self.config.multiplier, self.config.max_delay_s)
+        """The same, until the first content of a stream is there; from then on it is the answer, whatever comes."""
+        opening, parts = await self.wrap_generate(opener(do_stream), params, context)
         try:
             for part in opening:
                 yield part
@@ -130,15 +122,21 @@ class Retry(Middleware):
         """How long to wait after a failure, in seconds; None where it is final."""
         wanted_s = None
         if self.config.respect_retry_after and isinstance(error, ProviderError):
-            wanted_s = error.retry_after
+            wanted_s = error.retry_after if isinstance(error.retry_after, int | float) else None
         too_late = wanted_s is not None and wanted_s > self.config.max_delay_s
         if too_late or attempt >= self._attempts or not self._may_pass(error, context):
-            if attempt > 1:
-                whom = f"{context.provider}/{context.model}"
-                say(error, f"middleware '{self.metadata.id}' made {attempt} attempts at {whom}")
             return None
         self.count(type(error).__name__)
         return wanted_s if wanted_s is not None and wanted_s > 0 else self._backoff(most_s)
+
+    def _tell(self, error: Exception, attempt: int, last: Exception | None, context: MiddlewareContext) -> None:
+        """Note on a final error what was tried before it."""
+        if last is None:
+            return
+        if isinstance(error, LimitError):  # no attempt was made that time; what failed before is why
+            attempt, error.__cause__ = attempt - 1, error.__cause__ or last
+        whom = f"{context.provider}/{context.model}"
+        say(error, f"middleware '{self.metadata.id}' made {attempt} attempts at {whom}")
 
     def _backoff(self, most_s: float) -> float:
         return uniform(0.0, most_s) if self.config.jitter else most_s

@@ -6,11 +6,12 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from neuro_mw import (
+    ConfigError,
     Middleware,
     MiddlewareContext,
     Params,
@@ -48,8 +49,15 @@ class SimulateStreaming(Middleware):
     class Config(BaseModel):
         """Options of simulate_streaming."""
 
-        chunk: Literal["word", "sentence"] | Annotated[int, Field(ge=1)] = "word"
-        delay_s: float = Field(default=0, ge=0, allow_inf_nan=False)
+        chunk: Literal["word", "sentence"] | int = "word"
+        delay_s: float = Field(default=0, ge=0, allow_inf_nan=False, strict=True)
+
+        @field_validator("chunk", mode="before")
+        @classmethod
+        def _pieces(cls, chunk: Any) -> Any:
+            if chunk in ("word", "sentence") or (type(chunk) is int and chunk >= 1):
+                return chunk
+            raise ConfigError(f"it is {chunk!r}", key="chunk", expected="'word', 'sentence' or a number of characters")
 
     async def wrap_generate(self, do_generate: Any, params: Params, context: MiddlewareContext) -> Response:
         """The answer as it is: without this hook, the one below would hold for `generate` too."""

@@ -19,17 +19,15 @@ from neuro_mw import (
     MiddlewareContext,
     Params,
     Part,
-    ProviderDelta,
     ProviderTimeout,
     Response,
-    ResponseInfo,
 )
 
+from ._attempts import says_nothing
 from ._catalog import CATALOG
 
 _LIMITS = ("total_s", "first_part_s", "idle_s")
 _WHAT = {"total_s": "the answer", "first_part_s": "the first part", "idle_s": "the next part"}
-_UNSAID = (ResponseInfo, ProviderDelta)  # nothing of the answer is in them
 
 
 class Timeout(Middleware):
@@ -54,11 +52,11 @@ class Timeout(Middleware):
     class Config(BaseModel):
         """Options of timeout, in seconds; None is no limit, and one has to be set."""
 
-        total_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+        total_s: float | None = Field(default=None, gt=0, allow_inf_nan=False, strict=True)
         """For the whole answer; in streams from the call to Finish."""
-        first_part_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+        first_part_s: float | None = Field(default=None, gt=0, allow_inf_nan=False, strict=True)
         """In streams, from the call to the first content of the answer."""
-        idle_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+        idle_s: float | None = Field(default=None, gt=0, allow_inf_nan=False, strict=True)
         """In streams, from one part to the next."""
 
         @model_validator(mode="after")
@@ -118,7 +116,7 @@ class Timeout(Middleware):
                 end_s = spent_s + idle_s
                 if end_s > look_from_s:
                     if opening:
-                        opening = isinstance(part, _UNSAID)
+                        opening = says_nothing(part)
                         look_from_s = 0.0 if opening else self._total_s
                         end_s = self._first_s if opening and self._first_s < inf else end_s
                     end_s = min(end_s, self._total_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
@@ -22,6 +23,7 @@ from neuro_mw import (
     TokenLimitExceeded,
     pricing,
 )
+from neuro_mw.param_names import OUTPUT
 from neuro_mw.request_texts import texts_of
 from neuro_mw.tokens import CLAUDE_FACTOR, GPT_4O_MINI_IMAGE, TokenCount, count_tokens, count_tokens_sync
 
@@ -30,23 +32,28 @@ from ._turns import older_turns
 
 _log = logging.getLogger("neuro_mw")
 
-_OUTPUT = ("max_completion_tokens", "max_tokens")  # where both are given, the first one goes to the provider
 # What has no tokens of its own in the plainest requests. Others are looked at more closely.
 _SETTINGS = frozenset({
-    "messages", "model", "temperature", "top_p", "seed", "stop", "n", "stream", "user", "metadata", *_OUTPUT,
+    "messages", "model", "temperature", "top_p", "seed", "stop", "n", "stream", "user", "metadata", *OUTPUT,
 })  # fmt: skip
 _ROLES = ("user", "assistant", "system", "tool", "developer")
 _AROUND_A_MESSAGE = 16  # more than its role and what stands around it
-_MEND = "Shorten what must stay, choose a model with a larger window, or change max_input_tokens or keep_last"
+_MEND = (
+    "Shorten what must stay, lower max_tokens, choose a model with a larger window, or change max_input_tokens or "
+    "keep_last"
+)
+# Models whose list price entry has a window for the input alone, beside that for the output: 272,000 + 128,000 of
+# gpt-5, 1,048,576 + 65,536 of gemini (the providers' pages on these models).
+_APART = re.compile(r"gpt-5|gemini")
 
 
 class TokenLimit(Middleware):
     """Keeps a request within the window of the model at hand, and an answer within what you allow.
 
     The limit of the input is ``max_input_tokens``, else the model's context window (`neuro_mw.pricing`) less what
-    ``max_tokens`` reserves for the answer. Tokens are counted by `neuro_mw.tokens` for the model that gets the request,
-    also behind a fallback; an estimate where that model's encoding is not public. A request that cannot be too long is
-    not counted, and long ones are counted in a thread.
+    ``max_tokens`` reserves for the answer where the two share that window. Tokens are counted by `neuro_mw.tokens` for
+    the model that gets the request, also behind a fallback; an estimate where that model's encoding is not public. A
+    request that cannot be too long is not counted, and long ones are counted in a thread.
 
     ``strategy="truncate"`` removes the oldest turns, as few as will do. A turn is a user's message and all that follows
     until the next one, so that a tool call and its result stay or go together. System messages stay (``keep_system``),
@@ -76,11 +83,11 @@ class TokenLimit(Middleware):
     class Config(BaseModel):
         """Options of token_limit."""
 
-        max_input_tokens: int | None = Field(default=None, ge=1)
-        max_output_tokens: int | None = Field(default=None, ge=1)
+        max_input_tokens: int | None = Field(default=None, ge=1, strict=True)
+        max_output_tokens: int | None = Field(default=None, ge=1, strict=True)
         strategy: Literal["truncate", "refuse"] = "truncate"
         keep_system: bool = True
-        keep_last: int = Field(default=1, ge=1)
+        keep_last: int = Field(default=1, ge=1, strict=True)
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         super().__init__(config, **options)
@@ -129,16 +136,19 @@ class TokenLimit(Middleware):
         window = pricing.context_window(context.provider, context.model)
         if window is None or window.max_input_tokens is None:
             return None
-        for name in _OUTPUT:
+        for name in OUTPUT:
             reserved = params.get(name)
             if reserved is not None:
                 if not isinstance(reserved, int | float) or not 0 < reserved < math.inf:
                     break  # whatever it is, the provider will say
-                return window.max_input_tokens - int(min(reserved, window.max_output_tokens or reserved))
+                room = window.max_input_tokens - int(min(reserved, window.max_output_tokens or reserved))
+                if room > 0 and not _APART.match(context.model.rpartition("/")[2]):
+                    return room
+                break  # the two have windows of their own
         return window.max_input_tokens
 
     def _say_unknown(self, context: MiddlewareContext) -> None:
-        name = f"{context.provider}/{context.model}"
+        name = f"{context.provider}/{context.model}"[:200]
         method = f"not counted: the context window of {name} is not known"
         self._note(_report(None, None, 0, 0, method), context)
         self.count("no_limit")
@@ -219,7 +229,7 @@ def _surely_within(params: Mapping[str, Any], limit: int) -> bool:
 def capped(params: Params, most: int, context: MiddlewareContext) -> Params:
     """The params with no larger answer allowed; a negative number, to some servers "no limit", is above all."""
     found = False
-    for name in _OUTPUT:
+    for name in OUTPUT:
         value = params.get(name)
         if value is None:
             continue
@@ -235,6 +245,6 @@ def capped(params: Params, most: int, context: MiddlewareContext) -> Params:
     if not found:
         params["max_tokens"] = most
     body = params.get("extra_body")  # it goes before what the params say
-    if body is not None and isinstance(body, Mapping) and any(body.get(name) is not None for name in _OUTPUT):
+    if body is not None and isinstance(body, Mapping) and any(body.get(name) is not None for name in OUTPUT):
         params["extra_body"] = capped(dict(body), most, context)
     return params

@@ -35,7 +35,7 @@ async def ask(
     target, there = router.target(provider, name), ctx.fork(provider, name)
     params = own_copy(request_of(prompt, {}))
     if router.is_meant(provider, ctx._call):
-        params = {**{key: value for key, value in (ctx._call.params or {}).items() if is_address(key)}, **params}
+        params = {**{key: value for key, value in (ctx._call.params or {}).items() if is_address(str(key))}, **params}
     if target.model_id != name:
         params["model"] = name
     refuse_unseen(params, provider, name)

@@ -289,9 +289,9 @@ class Root(Passage):
     """The point outside of all layers, from which a call starts."""
 
     __slots__ = ()
-    came: Params = {}  # what the caller gives is meant as it is
 
     def __init__(self, link: Link, ctx: MiddlewareContext, params: Params) -> None:
         self.link, self.ctx, self.params, self.seen = link, ctx, params, None
+        self.came = {}  # what the caller gives for a model is meant for it
         self.calls = self.special = 0
         self.started = self.inner_s = self.inner_at = 0.0

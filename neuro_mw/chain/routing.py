@@ -108,10 +108,10 @@ def without_address(params: Params, before: Params) -> Params:
     kept = {}
     for name, value in params.items():
         had, body = before.get(name), name == "extra_body"
-        if body or is_address(name):
+        if body or is_address(str(name)):
             if isinstance(value, Mapping) and isinstance(had, Mapping):
                 value = {word: one for word, one in value.items()
-                         if (body and not is_address(word)) or word not in had or had[word] != one}  # fmt: skip
+                         if (body and not is_address(str(word))) or word not in had or had[word] != one}  # fmt: skip
                 if not value:
                     continue
             elif name in before and value == had:

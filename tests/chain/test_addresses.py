@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from neuro_mw import MiddlewareFactory, ProviderUnavailable, middleware
-from neuro_mw.builtin import DefaultSettings, Fallback
+from neuro_mw.builtin import Fallback
 from neuro_mw.testing import ScriptedModel
 
 from .conftest import MODES, call
@@ -72,7 +72,11 @@ def test_nor_does_a_transform_that_names_another_model(mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_nor_does_one_that_was_set_further_out_for_the_first_provider(mode):
     gateway = {"base_url": "https://gateway.example", "extra_headers": {"x-gateway": "secret"}}
-    world = World(DefaultSettings(params={**gateway, "temperature": 0.5}), Fallback(models=["acme/small"]), down=True)
+    def through(params, context):
+        return {**params, **gateway, "temperature": 0.5}
+
+    outer = middleware("gateway", transform_params=through, priority=80)
+    world = World(outer, Fallback(models=["acme/small"]), down=True)
     world.call(mode)
     assert got(world.openai) == {**gateway, "temperature": 0.5}
     assert got(world.acme) == {"temperature": 0.5}
