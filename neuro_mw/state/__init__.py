@@ -19,7 +19,7 @@ Spending(granted=True, spent=4200000, reserved=0)
 
 from .address import open_store
 from .protocol import Store, StoreUnavailable
-from .scripts import Peek, Rate, Read, Release, Reserve, Return, Script, Settle, Spending, Take
+from .scripts import Peek, Rate, Read, Release, Reserve, Return, Script, Settle, Spending, Take, Write
 
 __all__ = [
     "Peek",
@@ -34,5 +34,6 @@ __all__ = [
     "Store",
     "StoreUnavailable",
     "Take",
+    "Write",
     "open_store",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from .protocol import MAX_VALUE_BYTES, StoreUnavailable, lifetime
+from .protocol import MAX_VALUE_BYTES, StoreUnavailable, check_size, lifetime
 from .scripts import STEPS, Corrupt, Script, State, stops
 
 _SWEEP_FROM = 1024  # limits and budgets, before those that have ended are looked for
@@ -61,15 +61,7 @@ class MemoryStore:
         """Keep a value; False where it is too large."""
         ttl_s = lifetime(ttl_s)
         with self._lock:
-            self._forget(key)
-            size = len(key) + len(value)
-            if len(value) > self.max_value_bytes or size > self.max_bytes:
-                return False
-            self._values[key] = value, self._clock(), ttl_s
-            self._bytes += size
-            while len(self._values) > self.max_entries or self._bytes > self.max_bytes:
-                self._forget(next(iter(self._values)))
-            return True
+            return self._put(key, value, ttl_s, self._clock())
 
     async def delete(self, key: str) -> None:
         """Forget a key."""
@@ -86,6 +78,11 @@ class MemoryStore:
             for name, key, arguments in scripts:
                 if name == "read":
                     result: Any = self._value(key, now)
+                elif name == "write":
+                    check_size(arguments[0], self.max_value_bytes)
+                    value, ttl_s = arguments
+                    self._put(key, value, ttl_s, now)
+                    result = None
                 else:
                     old = states.get(key)
                     if old is None and len(states) >= self._sweep_at:
@@ -108,6 +105,17 @@ class MemoryStore:
 
     async def aclose(self) -> None:
         """Nothing is open; what is kept stays."""
+
+    def _put(self, key: str, value: bytes, ttl_s: float, now: float) -> bool:
+        self._forget(key)
+        size = len(key) + len(value)
+        if len(value) > self.max_value_bytes or size > self.max_bytes:
+            return False
+        self._values[key] = value, now, ttl_s
+        self._bytes += size
+        while len(self._values) > self.max_entries or self._bytes > self.max_bytes:
+            self._forget(next(iter(self._values)))
+        return True
 
     def _value(self, key: str, now: float) -> bytes | None:
         kept = self._values.get(key)

@@ -42,6 +42,9 @@ class Store(Protocol):
     remote: bool
     """Whether a call is a round trip over a network, so that it pays to ask for several things at once."""
 
+    max_value_bytes: int
+    """The largest value that is kept."""
+
     async def get(self, key: str) -> bytes | None:
         """The value of a key, or None."""
 
@@ -63,6 +66,12 @@ class Store(Protocol):
 
     async def aclose(self) -> None:
         """Let go what is open. A store that is used again opens anew."""
+
+
+def check_size(value: bytes, most: int) -> None:
+    """Raise ValueError for a value that is too large to be written by a script."""
+    if len(value) > most:
+        raise ValueError(f"a value of {len(value)} bytes is above max_value_bytes, {most}")
 
 
 def lifetime(ttl_s: float | None) -> float:

@@ -9,7 +9,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from .protocol import MAX_VALUE_BYTES, StoreUnavailable, lifetime
+from .protocol import MAX_VALUE_BYTES, StoreUnavailable, check_size, lifetime
 from .scripts import Rate, Script, Spending, stops
 
 PREFIX = "neuro_mw:"
@@ -109,7 +109,10 @@ class RedisStore:
 
     async def run(self, *scripts: Script) -> list[Any]:
         """Run scripts in order, up to the first that stops."""
-        keys = [self._key("value" if script.name == "read" else "state", script.key) for script in scripts]
+        for script in scripts:
+            if script.name == "write":
+                check_size(script.arguments[0], self.max_value_bytes)
+        keys = [self._key("value" if script.name in ("read", "write") else "state", script.key) for script in scripts]
         results: list[Any] = []
         for some in self._together(keys):
             results += await self._eval(scripts[len(results) : len(results) + len(some)], some)
@@ -229,6 +232,8 @@ def _lua() -> tuple[str, str]:
 
 
 def _argument(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     return int(value) if isinstance(value, int) else repr(float(value))

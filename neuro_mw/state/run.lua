@@ -129,6 +129,11 @@ function steps.read(key)
   return kept, true
 end
 
+function steps.write(key, value, ttl_s)
+  redis.call('SET', key, value, 'PX', milliseconds(tonumber(ttl_s)))
+  return false, false
+end
+
 function steps.take(key, amount, limit, period_s)
   amount, limit, period_s = tonumber(amount), tonumber(limit), tonumber(period_s)
   local used = drained(meter_of(key), limit, period_s)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
-from .protocol import DEFAULT_TTL_S, MAX_TTL_S
+from .protocol import DEFAULT_TTL_S, MAX_TTL_S, lifetime
 
 MOST = float(2**53 - 1)  # the largest number that is exact everywhere
 TICK_S = 0.000001  # times are known to a microsecond
@@ -58,6 +58,11 @@ class Spending(NamedTuple):
 def Read(key: str) -> Script:
     """The value of a key, or None. Stops where there is one."""
     return Script("read", key, ())
+
+
+def Write(key: str, value: bytes, ttl_s: float) -> Script:
+    """Keep a value, as `Store.set` does: None. `run` raises ValueError where it is above ``max_value_bytes``."""
+    return Script("write", key, (value, lifetime(ttl_s)))
 
 
 def Take(key: str, amount: float, limit: float, period_s: float) -> Script:

@@ -13,7 +13,7 @@ from random import uniform
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
-from .protocol import MAX_VALUE_BYTES, StoreUnavailable, lifetime
+from .protocol import MAX_VALUE_BYTES, StoreUnavailable, check_size, lifetime
 from .records import decoded, encoded
 from .scripts import STEPS, Corrupt, Script, stops
 
@@ -86,13 +86,7 @@ class SqliteStore:
         if len(value) > self.max_value_bytes:
             await self._do(lambda connection: connection.execute("DELETE FROM entries WHERE key = ?", (_raw(key),)))
             return False
-
-        def put(connection: sqlite3.Connection) -> None:
-            row = _raw(key), value, self._clock() + ttl_s, ttl_s
-            connection.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", row)
-            self._wrote(connection, len(value))
-
-        await self._do(put)
+        await self._do(lambda connection: self._put(connection, key, value, ttl_s))
         return True
 
     async def delete(self, key: str) -> None:
@@ -106,6 +100,9 @@ class SqliteStore:
 
     async def run(self, *scripts: Script) -> list[Any]:
         """Run scripts in order, up to the first that stops. What only reads does not lock the file."""
+        for script in scripts:
+            if script.name == "write":
+                check_size(script.arguments[0], self.max_value_bytes)
         return await self._do(lambda connection: self._run(connection, scripts))
 
     async def ping(self) -> None:
@@ -125,6 +122,9 @@ class SqliteStore:
             for script in scripts:
                 if script.name == "read":
                     result: Any = self._value(connection, script.key)
+                elif script.name == "write":
+                    self._put(connection, script.key, *script.arguments)
+                    result = None
                 else:
                     result = self._step(connection, script)
                 results.append(result)
@@ -166,6 +166,11 @@ class SqliteStore:
             return None  # somebody else's
         now = self._clock()
         return value if now < ends <= now + ttl_s + _SLACK_S else None  # from the future: its age is not known
+
+    def _put(self, connection: sqlite3.Connection, key: str, value: bytes, ttl_s: float) -> None:
+        row = _raw(key), value, self._clock() + ttl_s, ttl_s
+        connection.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", row)
+        self._wrote(connection, len(value))
 
     def _wrote(self, connection: sqlite3.Connection, size: int) -> None:
         """Let go what has ended, now and then, and have the log of writes put into the file."""
