@@ -6,9 +6,13 @@ import json
 import pytest
 
 from neuro_mw import (
+    AuthenticationFailed,
+    BadRequest,
     Blocked,
     ConfigError,
+    ContextTooLong,
     MiddlewareFactory,
+    ProviderError,
     ProviderRateLimited,
     ProviderTimeout,
     ProviderUnavailable,
@@ -272,7 +276,13 @@ def test_usage_and_cost_of_all_attempts(mode):
         (ProviderRateLimited("slow down", provider="openai", model="gpt-4o"), 15 / 1e6),
         (ProviderUnavailable("down", provider="openai", model="gpt-4o", status=503), 15 / 1e6),
         (ProviderUnavailable("broke off", provider="openai", model="gpt-4o"), None),  # it may have begun
+        (AuthenticationFailed("no such key", provider="openai", model="gpt-4o"), 15 / 1e6),
+        (BadRequest("no", provider="openai", model="gpt-4o"), 15 / 1e6),
+        (ContextTooLong("too long", provider="openai", model="gpt-4o"), 15 / 1e6),
+        (ProviderError("odd", provider="openai", model="gpt-4o", status=418), 15 / 1e6),
+        (ProviderError("odd", provider="openai", model="gpt-4o"), None),
         (ProviderTimeout("late", provider="openai", model="gpt-4o", status=504), None),
+        (ProviderTimeout("late", provider="openai", model="gpt-4o"), None),
         (ConnectionError("gone"), None),
     ],
 )
@@ -282,6 +292,16 @@ def test_what_was_turned_away_costs_nothing(mode, error, costs):
     record = kit.record(mode)
     assert record["usage"]["total"] == 15
     assert record["cost_usd"] == (costs if costs is None else pytest.approx(costs))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_answer_that_broke_off_is_not_free(mode):
+    """It was begun, whatever status the end had; before its first content it was turned away."""
+    for error_at, costs in ((0, 0.0), (2, None if mode == "stream" else 0.0)):
+        broken = ProviderUnavailable("broken", provider="openai", model="gpt-4o", status=500)
+        model = ScriptedModel("hello there", cuts=(2,), error=broken, error_at=error_at)
+        record = Kit(model=model, prices={"gpt-4o": {"input": 1, "output": 1}}).record(mode)
+        assert (record["status"], record["cost_usd"]) == ("failed", costs)
 
 
 # --- the store -------------------------------------------------------------------------------------------------------

@@ -70,11 +70,7 @@ STRICT = {
 }
 GUARDRAILS = {**STRICT, "action": {**STRICT["action"], "pii.email": "warn", "pii.phone": "warn"}}
 ALL = {"analytics": {}, "guardrails": {"config": GUARDRAILS}}
-RESILIENCE = {
-    "retry": {},
-    "timeout": {"config": {"total_s": 600, "first_part_s": 300, "idle_s": 60}},
-    "circuit_breaker": {},
-}
+RESILIENCE = {"retry": {}, "timeout": {"config": {"total_s": 600}}, "circuit_breaker": {}}
 SHIPPED = {
     "default": {"analytics": {}},
     "all": ALL,
@@ -133,10 +129,21 @@ def test_resilience_mends_in_both_modes(name, mode):
     model = ScriptedModel("hello", errors=[down, down])
     assert (ask(model).text, len(model.calls)) == ("hello", 3)
     model = ScriptedModel(error=down)
-    for error in (ProviderUnavailable, CircuitOpen):  # the third attempt is the fifth failure, which opens the circuit
-        with pytest.raises(error):
+    for error in (ProviderUnavailable, CircuitOpen):  # the sixth failure in a row: the fifth opens the circuit
+        with pytest.raises(error) as caught:
             ask(model)
-    assert len(model.calls) == 3
+    assert len(model.calls) == 5
+    assert caught.value.__cause__ is down
+
+
+@pytest.mark.parametrize("name", ["resilience", "production"])
+def test_a_shorter_time_contradicts_nothing_that_was_not_written(name):
+    for total_s in (0.5, 30, 3600):
+        config = {"timeout": {"config": {"total_s": total_s}}}
+        factory = MiddlewareFactory(preset=name, plugins=False, middleware_config=config)
+        assert factory.apply_middleware("echo/echo").generate_sync("hi").text == "hi"
+        made = factory.explain(factory.create_context("echo", "echo"))["timeout"].config
+        assert made == {"total_s": total_s, "first_part_s": None, "idle_s": None}
 
 
 def test_presets_are_a_mapping(factory):

@@ -24,7 +24,10 @@ _NOT_HERE = {
     "stream": "generate and stream decide it",
     "system": "the option 'system' is for that",
 }
-_HEADERS = ("headers", "extra_headers", "extra_query", "default_headers")  # they may be for every provider
+_HEADERS = ("headers", "extra_headers", "extra_query", "default_headers")  # of each provider asked first
+
+# In these such a word names something that is asked for.
+_SCHEMAS = ("response_format", "tools", "functions", "guided_json", "properties", "logit_bias", "chat_template_kwargs")
 
 
 class Limit(BaseModel):
@@ -200,9 +203,12 @@ def _check_secrets(name: str, value: Any, key: str) -> None:
     """A config is shown by `explain`, so that no key may stand in it."""
     if is_secret(name):
         raise ConfigError("a config is shown, so it holds no keys; give it to the provider or to the call", key=key)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and name not in _SCHEMAS:
         for word, inner in value.items():
             _check_secrets(str(word), inner, f"{key}.{word}")
+    elif isinstance(value, list | tuple) and name not in _SCHEMAS:
+        for at, inner in enumerate(value):
+            _check_secrets("", inner, f"{key}.{at}")
 
 
 def _check_limit(key: str, name: str, limit: Limit) -> None:

@@ -131,7 +131,7 @@ class Retry(Middleware):
 
     def _tell(self, error: Exception, attempt: int, last: Exception | None, context: MiddlewareContext) -> None:
         """Note on a final error what was tried before it."""
-        if last is None:
+        if attempt == 1:
             return
         if isinstance(error, LimitError):  # no attempt was made that time; what failed before is why
             attempt, error.__cause__ = attempt - 1, error.__cause__ or last

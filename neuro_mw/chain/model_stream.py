@@ -31,6 +31,11 @@ class ModelStream:
         ctx._call.sent = params
         self.attempt, self.started = Attempt(ctx.provider, ctx.model), clock()
         ctx._call.attempts.append(self.attempt)
+        if not whole and model.stream is None:
+            raise ProviderError(
+                f"{ctx.provider}/{ctx.model} has no stream: switch on simulate_streaming for it, which makes one",
+                provider=ctx.provider, model=ctx.model,
+            )  # fmt: skip
         parts: Any = self._replayed(model, params, ctx) if whole else model.stream(params)
         if not hasattr(parts, "__aiter__"):
             if hasattr(parts, "close"):

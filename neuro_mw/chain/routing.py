@@ -44,12 +44,12 @@ class Router:
         self, name: str, params: Params, ctx: MiddlewareContext, link: Link, before: Params
     ) -> tuple[Params, MiddlewareContext, Link]:
         """Params, context and goal for a call inward that names a model; `before`: as they came to who names it."""
-        if not isinstance(name, str) or not name:
+        provider, bare = self.split(name, ctx.provider) if isinstance(name, str) else ("", "")
+        if not bare:
             raise BadRequest(
                 f"params['model'] is {type(name).__name__}, not the name of a model",
                 provider=ctx.provider, model=ctx.model,
             )  # fmt: skip
-        provider, bare = self.split(name, ctx.provider)
         if bare != name:
             params = {**params, "model": bare}
         if provider == ctx.provider and bare == ctx.model:

@@ -128,14 +128,53 @@ def test_failures_count_within_the_window_only(mode, clock):
     assert outcomes(wrapped, mode, 3) == ["ProviderUnavailable"] * 2 + ["CircuitOpen"]
 
 
-def test_answers_in_between_change_nothing(mode, clock):
-    model = ScriptedModel("fine", errors=[down(), None, down(), None])
-    wrapped = wrap(model, CircuitBreaker(failure_threshold=2))
-    assert outcomes(wrapped, mode, 4)[-2:] == ["ProviderUnavailable", "CircuitOpen"]
+@pytest.mark.parametrize("key", ["provider/model", "provider"])
+def test_a_whole_answer_clears_the_failures_before_it(mode, clock, key):
+    """A few failures among many answers are no trouble, however many calls there are within the window."""
+    model = ScriptedModel("fine", errors=[down(), down(), None] * 20 + [down()] * 3)
+    breaker = CircuitBreaker(failure_threshold=3, key=key)
+    wrapped = wrap(model, breaker)
+    assert outcomes(wrapped, mode, 60) == ["ProviderUnavailable", "ProviderUnavailable", "fine"] * 20
+    assert [one["failures"] for one in breaker.states().values()] == [0]
+    assert outcomes(wrapped, mode, 4) == ["ProviderUnavailable"] * 3 + ["CircuitOpen"]
+
+
+@pytest.mark.parametrize(("status", "error"), [("cancelled", asyncio.CancelledError()), ("cancelled", None),
+                                               ("failed", down(BadRequest)), ("blocked", None)])  # fmt: skip
+def test_what_is_no_whole_answer_clears_nothing(clock, status, error):
+    breaker = CircuitBreaker(failure_threshold=2)
+    _end(breaker, down())
+    _end(breaker, error, status=status)
+    assert breaker.states()[KEY]["failures"] == 1
+    _end(breaker, down())
+    assert breaker.states()[KEY]["state"] == "open"
+
+
+def test_an_answer_of_another_model_clears_nothing(clock):
+    breaker = CircuitBreaker(failure_threshold=2)
+    _end(breaker, down())
+    _end(breaker, None, MiddlewareContext("openai", "gpt-4o-mini"))
+    _end(breaker, down())
+    assert breaker.states()[KEY]["state"] == "open"
+
+
+def test_the_end_of_the_window_is_within(clock):
+    breaker = CircuitBreaker(failure_threshold=2, window_s=10)
+    _end(breaker, down())
+    clock.now += 10
+    assert breaker.states()[KEY]["failures"] == 1
+    _end(breaker, down())
+    assert breaker.states()[KEY]["state"] == "open"
+    breaker = CircuitBreaker(failure_threshold=2, window_s=10)
+    _end(breaker, down())
+    clock.now += 10.25
+    assert breaker.states()[KEY]["failures"] == 0
+    _end(breaker, down())
+    assert breaker.states()[KEY]["state"] == "closed"
 
 
 @given(st.integers(1, 4), st.floats(0.5, 20), st.lists(st.tuples(st.floats(0, 10), st.booleans()), max_size=40))
-def test_it_opens_exactly_when_the_window_is_full(threshold, window_s, steps):
+def test_it_opens_exactly_when_the_window_is_full_of_failures_in_a_row(threshold, window_s, steps):
     clock, old = Clock(), circuit_breaker.clock
     circuit_breaker.clock = clock
     try:
@@ -144,7 +183,7 @@ def test_it_opens_exactly_when_the_window_is_full(threshold, window_s, steps):
         for wait_s, fails in steps:
             clock.now += wait_s
             _end(breaker, down() if fails else None)
-            times += [clock.now] if fails else []
+            times = [*times, clock.now] if fails else []
             full = sum(clock.now - at <= window_s for at in times) >= threshold
             state = breaker.states().get(KEY)
             if full:
@@ -192,6 +231,28 @@ class Odd(ProviderError):
 def test_what_counts(mode, error, counts):
     wrapped = wrap(ScriptedModel(error=error), CircuitBreaker(failure_threshold=1))
     assert outcomes(wrapped, mode, 2) == [type(error).__name__, "CircuitOpen" if counts else type(error).__name__]
+
+
+@pytest.mark.parametrize(
+    ("error", "key", "counts"),
+    [(down(ProviderRateLimited), "mine", False), (down(ProviderRateLimited), "", True), (down(), "mine", True),
+     (down(ProviderTimeout), "mine", True)],
+)  # fmt: skip
+def test_a_key_of_the_callers_own_that_is_used_up_does_not_count(mode, clock, error, key, counts):
+    model, breaker = ScriptedModel(errors=[error, error]), CircuitBreaker(failure_threshold=1)
+    wrapped = wrap(model, breaker)
+    name = type(error).__name__
+    assert outcomes(wrapped, mode, 2, api_key=key) == [name, "CircuitOpen" if counts else name]
+
+
+def test_a_probe_with_a_used_up_key_decides_nothing(mode, clock):
+    model = ScriptedModel(errors=[down(), down(ProviderRateLimited)])
+    breaker = CircuitBreaker(failure_threshold=1)
+    wrapped = wrap(model, breaker)
+    outcomes(wrapped, mode, 1)
+    clock.now += 30
+    assert outcomes(wrapped, mode, 1, api_key="mine") == ["ProviderRateLimited"]
+    assert breaker.states()[KEY] == {"state": "half_open", "failures": 0, "probes": 0, "retry_after": None}
 
 
 def test_errors_of_middlewares_do_not_count(mode):
@@ -281,6 +342,20 @@ def test_a_probe_that_never_ends_keeps_nobody_waiting_for_ever(clock):
     _end(breaker, None, slow)  # late, and yet an answer
     assert breaker.states()[KEY]["state"] == "closed"
     _end(breaker, down(), second)  # of a turn that is over
+    assert breaker.states()[KEY]["state"] == "closed"
+
+
+@pytest.mark.parametrize(("status", "error"), [("cancelled", None), ("failed", down(BadRequest))])
+def test_a_probe_that_lost_its_place_gives_none_back(clock, status, error):
+    breaker = CircuitBreaker(failure_threshold=1)
+    _end(breaker, down())
+    clock.now += 30
+    slow = _begin(breaker)
+    clock.now += 30
+    second = _begin(breaker)
+    _end(breaker, error, slow, status)
+    assert breaker.states()[KEY]["probes"] == 1  # that of the second
+    _end(breaker, None, second)
     assert breaker.states()[KEY]["state"] == "closed"
 
 
@@ -389,6 +464,38 @@ def test_no_more_than_so_many_keys_are_known():
     assert "openai/m7" not in breaker.states()
 
 
+def test_a_key_that_fails_again_is_no_longer_the_next_to_go():
+    breaker = CircuitBreaker(failure_threshold=9)
+    for number in range(1024):
+        _end(breaker, down(), MiddlewareContext("openai", f"m{number}"))
+    _end(breaker, down(), MiddlewareContext("openai", "m0"))
+    _end(breaker, down(), MiddlewareContext("openai", "new"))
+    assert breaker.states()["openai/m0"]["failures"] == 2
+    assert "openai/m1" not in breaker.states()
+    assert len(breaker.states()) == 1024
+
+
+@pytest.mark.parametrize("how", ["reset", "closed"])
+def test_a_circuit_that_is_gone_when_its_turn_comes_refuses_nobody(clock, monkeypatch, how):
+    """Between the look at a circuit and the lock, another thread may close it or forget all."""
+    breaker = CircuitBreaker(failure_threshold=1, half_open_max=2)
+    _end(breaker, down())
+    clock.now += 30
+    first = _begin(breaker)
+    admit = breaker._admit
+
+    def raced(circuit):
+        breaker.reset() if how == "reset" else _end(breaker, None, first)
+        clock.now -= 15  # open, if it were known
+        return admit(circuit)
+
+    monkeypatch.setattr(breaker, "_admit", raced)
+    _end(breaker, None, _begin(breaker))
+    assert [one["state"] for one in breaker.states().values()] == ([] if how == "reset" else ["closed"])
+    assert [one["probes"] for one in breaker.states().values() if one["probes"]] == []
+    assert "refused" not in breaker.tally.counts()
+
+
 def test_reset_closes_all_and_forgets_what_is_under_way(clock):
     breaker = CircuitBreaker(failure_threshold=1)
     _end(breaker, down())
@@ -473,9 +580,15 @@ def test_never_more_probes_than_allowed_under_threads(clock, most):
     ("options", "key"),
     [({"failure_threshold": 0}, "failure_threshold"), ({"window_s": 0}, "window_s"), ({"open_s": -1}, "open_s"),
      ({"open_s": float("inf")}, "open_s"), ({"half_open_max": 0}, "half_open_max"), ({"key": "model"}, "key"),
+     ({"failure_threshold": 10_001}, "failure_threshold"), ({"half_open_max": 10_001}, "half_open_max"),
+     ({"failure_threshold": True}, "failure_threshold"), ({"window_s": "60"}, "window_s"), ({"open_s": True}, "open_s"),
      ({"treshold": 3}, "treshold")],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(options, key):
     with pytest.raises(ConfigError) as error:
         CircuitBreaker(options)
     assert error.value.key == f"middleware.circuit_breaker.config.{key}"
+
+
+def test_the_bounds_are_within():
+    CircuitBreaker(failure_threshold=10_000, half_open_max=10_000)

@@ -52,6 +52,16 @@ def test_the_two_names_of_one_setting(ask, said, default):
     assert ask({"params": {default: 100}}, **{said: 7})[1] == {"messages": [USER], said: 7}
 
 
+@pytest.mark.parametrize("value", [["x"], {"a": ["x"]}])
+def test_each_call_has_its_own_copy_of_a_default(value):
+    """What an inner layer does to it is not seen by the next call, nor in the config."""
+    settings, context = DefaultSettings(params={"stop": value}), MiddlewareContext("openai", "gpt-4o")
+    before = copy.deepcopy(value)
+    first = settings.transform_params({}, context)["stop"]
+    first.append("y") if isinstance(first, list) else first["a"].append("y")
+    assert settings.transform_params({}, context)["stop"] == settings.config.params["stop"] == value == before
+
+
 def test_one_call_does_not_change_the_next(ask):
     options = {"params": {"stop": ["x"]}, "system": "be brief", "limits": {"top_p": {"max": 0.5}}}
     given = {"messages": [{"role": "system", "content": [{"type": "text", "text": "old"}]}, dict(USER)], "top_p": 1,
@@ -109,6 +119,24 @@ def test_no_way_round_a_limit_of_the_answer(ask, name, value):
         assert refused.category == "limits"
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize(("limit", "becomes"), [({"min": 10}, -1), ({"min": 10, "max": 50}, 50)])
+def test_a_negative_output_is_above_every_limit_not_below(ask, name, limit, becomes):
+    """To some servers it is "no limit": a least length must not make it a short one."""
+    for limited in ("max_tokens", "max_completion_tokens"):
+        options = {"limits": {limited: limit}}
+        assert ask(options, **{name: -1})[1][name] == becomes
+        assert ask(options, extra_body={name: -1})[1]["extra_body"] == {name: becomes}
+    assert ask({"limits": {"seed": {"min": 10}}}, seed=-1)[1]["seed"] == 10
+
+
+@pytest.mark.parametrize(("high", "value", "expected"), [(500.0, 900, 500), (500.0, 900.0, 500.0), (0.5, 3, 0.5)])
+def test_a_whole_number_stays_one_where_the_limit_is_written_as_a_float(ask, high, value, expected):
+    """TOML's 500.0: OpenAI refuses a max_tokens of 500.0."""
+    made = ask({"limits": {"top_k": {"max": high}}}, top_k=value)[1]["top_k"]
+    assert (made, type(made)) == (expected, type(expected))
+
+
 def test_both_names_may_have_limits_of_their_own(ask):
     options = {"limits": {"max_tokens": {"max": 5}, "max_completion_tokens": {"max": 7}}}
     params = ask(options, max_tokens=100, max_completion_tokens=100)[1]
@@ -153,6 +181,14 @@ OURS = {"role": "system", "content": "ours"}
         ("replace", [{"role": "developer", "content": "old"}, USER], [OURS, USER]),
         ("if_absent", [{"role": "developer", "content": "old"}, USER], [{"role": "developer", "content": "old"}, USER]),
         ("prepend", [{"role": "system", "content": None}, USER], [OURS, USER]),
+        ("if_absent", [{"role": "system", "content": ""}, USER], [OURS, USER]),
+        ("if_absent", [{"role": "system", "content": []}, USER],
+         [{"role": "system", "content": [{"type": "text", "text": "ours"}]}, USER]),
+        ("if_absent", [{"role": "system", "content": ""}, OLD, USER], [{"role": "system", "content": ""}, OLD, USER]),
+        ("prepend", [{"role": "system", "content": {"type": "text", "text": "old"}}],
+         [{"role": "system", "content": [{"type": "text", "text": "ours"}, {"type": "text", "text": "old"}]}]),
+        ("append", [{"role": "system", "content": {"type": "text", "text": "old"}}],
+         [{"role": "system", "content": [{"type": "text", "text": "old"}, {"type": "text", "text": "ours"}]}]),
         ("prepend", [{"role": "system", "content": [{"type": "text", "text": "old", "cache_control": {}}]}],
          [{"role": "system", "content": [{"type": "text", "text": "ours"},
                                          {"type": "text", "text": "old", "cache_control": {}}]}]),
@@ -178,6 +214,13 @@ def test_where_the_system_text_goes(ask, mode, messages, expected):
 )  # fmt: skip
 def test_where_it_goes_beside_the_param_of_anthropic(ask, mode, old, expected):
     assert ask({"system": "ours", "system_mode": mode}, system=old)[1] == expected
+
+
+@pytest.mark.parametrize("mode", ["prepend", "append", "replace", "if_absent"])
+@pytest.mark.parametrize("messages", ["hi", (USER,), {"role": "user"}, 5])
+def test_messages_that_are_no_list_stay_what_they_are(mode, messages):
+    """No driver takes them, and it will say so."""
+    assert sent({"system": "ours", "system_mode": mode}, messages=messages) == {"messages": messages}
 
 
 def test_with_both_it_goes_before_or_behind_all(ask):
@@ -216,6 +259,15 @@ def test_nothing_else_is_touched(mode, roles):
         *(({"params": {name: "x"}}, f"params.{name}") for name in ("messages", "model", "n", "stream", "system")),
         *(({"params": {name: "x"}}, f"params.{name}") for name in
           ("api_key", "azure_ad_token", "aws_secret_access_key", "vertex_credentials", "password", "hf_token")),
+        *(({"params": {name: "x"}}, f"params.{name}") for name in
+          ("token", "apikey", "x-auth", "bearer", "jwt", "secret", "signature", "AWS_ACCESS_KEY_ID", "client_secret")),
+        *(({"params": {name: "x"}}, f"params.{name}") for name in
+          ("base_url", "api_base", "api_version", "organization", "project", "aws_region_name", "vertex_location")),
+        ({"params": {"extra_body": {"auth": {"user": "x"}}}}, "params.extra_body.auth"),
+        ({"params": {"metadata": {"a": {"b": {"password": "x"}}}}}, "params.metadata.a.b.password"),
+        ({"params": {"extra_body": {"a": [{"password": "x"}]}}}, "params.extra_body.a.0.password"),
+        ({"params": {"extra_headers": {"x-auth": "x"}}}, "params.extra_headers.x-auth"),
+        ({"params": {"extra_body": {"system": "x"}}}, "params.extra_body.system"),
         ({"params": {"extra_headers": {"Authorization": "Bearer x"}}}, "params.extra_headers.Authorization"),
         ({"params": {"headers": {"X-Api-Key": "x"}}}, "params.headers.X-Api-Key"),
         ({"params": {"extra_body": {"messages": []}}}, "params.extra_body.messages"),
@@ -228,6 +280,16 @@ def test_nothing_else_is_touched(mode, roles):
         ({"params": {"temperature": 2}, "limits": {"temperature": {"max": 1}}}, "params.temperature"),
         ({"params": {"max_tokens": 9}, "limits": {"max_completion_tokens": {"max": 5}}}, "params.max_tokens"),
         ({"params": {"seed": "x"}, "limits": {"seed": {"max": 5}}}, "params.seed"),
+        ({"params": {"extra_body": {"seed": 9}}, "limits": {"seed": {"max": 5}}}, "params.extra_body.seed"),
+        ({"params": {"extra_body": {"max_tokens": 9}}, "limits": {"max_completion_tokens": {"max": 5}}},
+         "params.extra_body.max_tokens"),
+        ({"limits": {"max_tokens": {"max": -1}}}, "limits.max_tokens.max"),
+        ({"limits": {"max_completion_tokens": {"max": 0.5}}}, "limits.max_completion_tokens.max"),
+        ({"limits": {"max_tokens": {"min": -1, "max": 5}}}, "limits.max_tokens.min"),
+        ({"system_mode": "append"}, "system_mode"),
+        ({"system_mode": "prepend", "params": {"seed": 1}}, "system_mode"),
+        ({"on_violation": "refuse"}, "on_violation"),
+        ({"on_violation": "clamp", "limits": {}}, "on_violation"),
         ({"system": " "}, "system"),
         ({"system": "x", "system_mode": "before"}, "system_mode"),
         ({"on_violation": "warn"}, "on_violation"),
@@ -242,7 +304,10 @@ def test_what_makes_no_sense_is_refused(options, key):
 
 def test_names_that_only_look_like_keys():
     options = {"params": {"prompt_cache_key": "a", "max_tokens": 5, "tools": [{"password": {}}],
-                          "extra_headers": {"X-Team": "a"}}}  # fmt: skip
+                          "extra_headers": {"X-Team": "a"}, "author": "b", "key_points": 3,
+                          "response_format": {"json_schema": {"properties": {"token": {}}}},
+                          "extra_body": {"eos_token": "c", "guided_json": {"properties": {"key": {}}}}},
+               "limits": {"max_tokens": {"min": 0, "max": 5.0}}}  # fmt: skip
     assert sent(options, messages=[])["prompt_cache_key"] == "a"
 
 

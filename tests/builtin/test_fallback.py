@@ -23,6 +23,7 @@ from neuro_mw import (
     ProviderTimeout,
     ProviderUnavailable,
     RateLimitExceeded,
+    ReasoningDelta,
     ResponseInfo,
     StreamInterrupted,
     TextDelta,
@@ -33,6 +34,7 @@ from neuro_mw import (
 )
 from neuro_mw.builtin import analytics, retry
 from neuro_mw.builtin.fallback import Fallback
+from neuro_mw.builtin.token_limit import TokenLimit
 from tests.chain.conftest import MODES, call, run
 
 FAULTS = {
@@ -57,6 +59,7 @@ class Models:
     def __init__(self, **faults):
         self.faults = {name.replace("__", "/"): error for name, error in faults.items()}
         self.asked, self.opened, self.closed = [], 0, 0
+        self.silent = self.empty = False  # answers without content; with empty deltas before it
 
     def of(self, provider, model_id):
         return Model(self, provider, model_id)
@@ -69,7 +72,11 @@ class Model:
     def _parts(self, params):
         name = f"{self.provider}/{params.get('model', self.model_id)}"
         self.models.asked.append(name)
-        parts = [ResponseInfo("id", name, 1.0), ProviderDelta({"from": name}), TextDelta("by "), TextDelta(name)]
+        parts = [ResponseInfo("id", name, 1.0), ProviderDelta({"from": name})]
+        if self.models.empty:
+            parts += [TextDelta(""), ReasoningDelta("")]
+        if not self.models.silent:
+            parts += [TextDelta("by "), TextDelta(name)]
         return [*parts, Finish("stop", Usage(3, 2))], *self.models.faults.get(name, (0, None))
 
     async def generate(self, params):
@@ -114,19 +121,24 @@ NAMES = ["openai/one", "openai/two", "groq/one", "groq/two", "groq/x"]
     on=st.sets(st.sampled_from([*FAULTS])) | st.none(),
 )
 def test_asks_one_after_the_other(mode, kinds, at, names, size, bare, on):
-    """Until one answers or fails as none other would not; the answer is its, whole and once."""
+    """Until one answers or fails as none other would not; the answer is its, whole and once.
+
+    A later one that cannot take the request is passed over: the failure before it stays.
+    """
     errors = {name: fault(kind) if kind else None for name, kind in zip(NAMES, kinds, strict=True)}
     models = Models(**{name: (at, error) for name, error in errors.items()})
     listed = [name.removeprefix("openai/") if bare else name for name in names[:size]]
     layer = Fallback(models=listed, **({"on": sorted(on)} if on else {}))
     wrapped = wrap(models, layer)
     order, kind_of = ["openai/one", *(name for name in names[:size] if name != "openai/one")], dict(zip(NAMES, kinds))
-    asked = []
+    asked, last = [], None
     for name in order:
         asked.append(name)
-        if kind_of[name] is None or kind_of[name] not in (on or DEFAULT):
+        cannot = len(asked) > 1 and kind_of[name] == "bad_request"
+        last = last if cannot else errors[name]
+        goes_on = cannot or kind_of[name] in (on or DEFAULT)
+        if kind_of[name] is None or not goes_on:
             break
-    last = errors[asked[-1]]
     if last is None:
         response = run(call(wrapped, mode))
         assert (response.text, response.model) == (f"by {asked[-1]}", asked[-1])
@@ -139,7 +151,8 @@ def test_asks_one_after_the_other(mode, kinds, at, names, size, bare, on):
             run(call(wrapped, mode))
         assert caught.value is last
         said = [f"middleware 'fallback' asked {name}: {type(errors[name]).__name__}" for name in asked]
-        assert getattr(last, "__notes__", []) == (said if len(asked) > 1 else [])
+        alone = ["middleware 'fallback' has no model to go on to: its list names openai/one alone"]
+        assert getattr(last, "__notes__", []) == (said if len(asked) > 1 else alone if goes_on else [])
     assert models.asked == asked
     assert models.opened == models.closed
 
@@ -272,7 +285,64 @@ def test_the_very_model_that_was_asked_is_not_asked_again(mode, models):
     with pytest.raises(ProviderUnavailable) as caught:
         run(call(wrap(all_models, Fallback(models=models)), mode))
     assert all_models.asked == ["openai/one"]
+    said = "middleware 'fallback' has no model to go on to: its list names openai/one alone"
+    assert caught.value.__notes__ == [said]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_failure_that_is_final_has_no_note_of_a_list(mode):
+    models = Models(openai__one=(0, fault("bad_request")))
+    with pytest.raises(BadRequest) as caught:
+        run(call(wrap(models, Fallback(models=["one", "groq/one"])), mode))
+    assert models.asked == ["openai/one"]
     assert not hasattr(caught.value, "__notes__")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize("cannot", [fault("bad_request"), ConfigError("no key", key="groq")])
+def test_a_later_model_that_cannot_be_asked_is_passed_over(mode, answers, cannot):
+    """Whether it takes no such request or is not set up: neither is what the caller has to hear of."""
+    down, late = fault("unavailable"), fault("timeout")
+    models = Models(openai__one=(0, late), openai__two=(0, down), groq__one=(0, cannot))
+    if not answers:
+        models.faults["groq/two"] = 0, cannot
+    wrapped = wrap(models, Fallback(models=["two", "groq/one", "groq/two"]))
+    if answers:
+        response = run(call(wrapped, mode))
+        tried = response.metadata["fallback"]["tried"]
+        assert [one["error"] for one in tried] == ["ProviderTimeout", "ProviderUnavailable", type(cannot).__name__]
+        return
+    with pytest.raises(ProviderUnavailable) as caught:
+        run(call(wrapped, mode))
+    assert caught.value is down
+    assert [note.rpartition(" ")[2] for note in down.__notes__] == [
+        "ProviderTimeout", "ProviderUnavailable", *[type(cannot).__name__] * 2
+    ]  # fmt: skip
+    assert not hasattr(cannot, "__notes__")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("silent", [True, False])
+def test_what_is_said_of_it_stands_beside_what_others_say(mode, silent):
+    """Also where the answer has no content at all: Finish is then its first and only part."""
+    models = Models(openai__one=(0, fault("unavailable")))
+    models.silent = silent
+    response = run(call(wrap(models, Fallback(models=["groq/mine"]), TokenLimit()), mode))
+    assert response.text == ("" if silent else "by groq/mine")
+    assert response.metadata["fallback"]["model"] == "groq/mine"
+    assert response.metadata["token_limit"]["limit"] is None
+    assert len(response.metadata) == 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_beginning_that_says_nothing_is_no_content(mode):
+    """It is held back, and gone with the model that fails behind it."""
+    models = Models(openai__one=(4, fault("unavailable")))
+    models.empty = True
+    response = run(call(wrap(models, Fallback(models=["groq/one"])), mode))
+    assert (response.text, response.model) == ("by groq/one", "groq/one")
+    assert models.asked == ["openai/one", "groq/one"]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -338,6 +408,10 @@ def test_the_request_is_the_same_but_for_the_model(mode):
         ({"models": []}, "models"),
         ({"models": ["groq/one", "two", "groq/one"]}, "models.2"),
         ({"models": [""]}, "models.0"),
+        ({"models": ["two", " groq/one"]}, "models.1"),
+        ({"models": ["two", "groq/one\n"]}, "models.1"),
+        ({"models": ["groq/one two"]}, "models.0"),
+        ({"models": ["two", "\u2003"]}, "models.1"),
         ({"models": "groq/one"}, "models"),
         ({"models": ["two"], "on": []}, "on"),
         ({"models": ["two"], "on": ["timeout", "slow"]}, "on.1"),

@@ -418,6 +418,7 @@ class Reference:
     asked: list[tuple[str, int]] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     opened_at: dict[str, float] = field(default_factory=dict)
+    raised: list[tuple[Exception, int]] = field(default_factory=list)  # by which of the calls of models
     got: list[Any] = field(default_factory=list)
     error: BaseException | None = None
 
@@ -456,6 +457,7 @@ class Reference:
             if fault is not None and at == fault.at:
                 self.wait(fault.stall_s)
                 if fault.error is not None:
+                    self.raised.append((fault.error, len(self.asked) - 1))
                     raise fault.error
                 if fault.cut:
                     raise ProviderUnavailable("", provider="", model="") if whole else StreamInterrupted("")
@@ -482,12 +484,15 @@ class Reference:
         goes_on = ("rate_limited", "timeout", "unavailable", "authentication", "circuit_open", "context_too_long")
         full = [one if "/" in one else f"openai/{one}" for one in models]
         order = [name, *dict.fromkeys(one for one in full if one != name)]
+        final = None
         for one in order:
             try:
                 held, parts = opening(inner(one))
-            except Exception as error:
-                if one == order[-1] or kind_of(error, goes_on) not in goes_on:
-                    raise
+            except Exception as error:  # noqa: BLE001  # it may be raised later
+                cannot = one != name and isinstance(error, BadRequest)
+                final = final if cannot else error
+                if one == order[-1] or not (cannot or kind_of(error, goes_on) in goes_on):
+                    raise final from None
             else:
                 yield from held
                 yield from parts
@@ -529,6 +534,7 @@ class Reference:
                 if probes or self.failures[counted] == failure_threshold:
                     self.opened_at[counted], self.failures[counted] = self.now, 0
             raise
+        self.failures[counted] = 0
         if probes:
             del self.opened_at[counted]
 
@@ -607,7 +613,8 @@ def check_answer(run: Run, expected: Reference, mode: str) -> None:
     else:
         assert type(run.error) is type(expected.error)
         if str(expected.error):  # the model's; those of the layers say nothing in the reference
-            assert run.error is run.calls[-1].error
+            (number,) = (number for error, number in expected.raised if error is expected.error)
+            assert run.error is run.calls[number].error
         if mode == "stream":
             assert not any(isinstance(part, Finish) for part in run.got)
             if guards:

@@ -1,6 +1,7 @@
 """retry: who is asked again, when, and how often; nothing is let go twice."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from neuro_mw import (
     Finish,
     MiddlewareError,
     MiddlewareFactory,
+    MiddlewareTimeout,
     ProviderDelta,
     ProviderError,
     ProviderRateLimited,
@@ -34,6 +36,8 @@ from neuro_mw import (
     middleware,
 )
 from neuro_mw.builtin import analytics, retry
+from neuro_mw.builtin._attempts import says_nothing
+from neuro_mw.builtin.circuit_breaker import CircuitBreaker
 from neuro_mw.builtin.retry import Retry
 from tests.chain.conftest import MODES, call, run, wrap
 
@@ -175,6 +179,37 @@ def test_nothing_is_held_behind_the_first_content(last):
     assert [type(part) for part in run(first())] == [ResponseInfo, ProviderDelta, type(last)]
 
 
+EMPTY = [TextDelta(""), ReasoningDelta(""), ToolCallDelta(0), ToolCallDelta(0, "", "", "")]
+UNSAID = st.lists(st.sampled_from([*PARTS[:2], *EMPTY]), max_size=9)
+CONTENT = [*PARTS[2:], ToolCallDelta(0, "c"), ToolCallDelta(0, None, "f"), ToolCallDelta(0, None, None, " "),
+           TextDelta(" "), ReasoningDelta("\n")]  # fmt: skip
+
+
+@given(UNSAID)
+def test_what_says_nothing_is_held_back(unsaid):
+    """So another attempt can still take its place, wherever the failure falls."""
+    parts = [*unsaid, *PARTS[2:]]
+    model = Faulty((len(unsaid), provider_error()), parts=parts)
+    got, error = run(parts_and_error(wrap(model, Retry())))
+    assert (error, model.calls, model.opened) == (None, 2, model.closed)
+    assert got[:-1] == parts[:-1]  # once
+
+
+@pytest.mark.parametrize("part", [*PARTS[:2], *EMPTY, *CONTENT], ids=repr)
+def test_which_parts_say_nothing(part):
+    assert says_nothing(part) is (part not in CONTENT)
+
+
+@pytest.mark.parametrize("number", [255, 256, 257])
+def test_not_more_than_so_many_parts_are_held_back(number):
+    """Who sends 256 of them has begun to answer: what comes is let go, and a failure behind it is final."""
+    error = provider_error()
+    model = Faulty((number, error), parts=[*[TextDelta("")] * number, *PARTS[2:]])
+    got, raised = run(parts_and_error(wrap(model, Retry())))
+    assert (raised, model.calls) == ((None, 2) if number < 256 else (error, 1))
+    assert len(got) == (number + len(PARTS[2:]) if number < 256 else number)
+
+
 def test_a_cut_stream_is_opened_again():
     model = Faulty((0, None), (2, None))
     got, error = run(parts_and_error(wrap(model, Retry())))
@@ -203,6 +238,57 @@ def test_limits_and_failures_of_middlewares_are_final(mode, name):
     with pytest.raises(type(FINAL[name])):
         run(call(wrap(Faulty(), Retry(on=on), middleware("inner", transform_params=refuse, priority=10)), mode))
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_middlewares_own_failure_is_final_also_behind_an_attempt(mode, fails):
+    """That a model was asked, and perhaps failed, does not make the error the model's."""
+
+    async def lose(do_generate, params, context):
+        with suppress(ProviderUnavailable):
+            await do_generate(params)
+        raise ConnectionError("a middleware's own")
+
+    model = Faulty((0, provider_error())) if fails else Faulty()
+    layers = Retry(on=["unavailable", "any"]), middleware("inner", wrap_generate=lose, priority=10)
+    with pytest.raises(ConnectionError):
+        run(call(wrap(model, *layers), mode))
+    assert model.calls == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("made", [1, 2])
+def test_a_limit_behind_attempts_tells_why(mode, made):
+    """The last failure is its cause, and only attempts that were made are counted."""
+    errors = [provider_error(), provider_error(ProviderTimeout)][:made]
+    model = Faulty(*((0, error) for error in errors))
+    breaker = CircuitBreaker(failure_threshold=made)
+    with pytest.raises(CircuitOpen) as caught:
+        run(call(wrap(model, Retry(), breaker), mode))
+    assert caught.value.__cause__ is errors[-1]
+    assert f"middleware 'retry' made {made} attempts at openai/gpt-4o" in caught.value.__notes__
+    assert model.calls == made
+    with pytest.raises(CircuitOpen) as caught:  # nothing was tried
+        run(call(wrap(model, Retry(), breaker), mode))
+    assert caught.value.__cause__ is None
+    assert not [note for note in getattr(caught.value, "__notes__", ()) if "attempts" in note]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_limit_keeps_a_cause_of_its_own(mode):
+    cause, seen = KeyError("its own"), []
+
+    def refuse(params, context):
+        seen.append(1)
+        if len(seen) > 1:
+            raise BudgetExceeded("spent") from cause
+        return params
+
+    model = Faulty((0, provider_error()))
+    with pytest.raises(BudgetExceeded) as caught:
+        run(call(wrap(model, Retry(), middleware("inner", transform_params=refuse, priority=10)), mode))
+    assert caught.value.__cause__ is cause
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -275,6 +361,11 @@ def test_jitter_draws_from_the_whole_pause(mode, slept, monkeypatch):
         (30.0, {}, 30.0),
         (0.0, {}, 0.5),
         (None, {}, 0.5),
+        ("soon", {}, 0.5),
+        ([7.0], {}, 0.5),
+        (float("nan"), {}, 0.5),
+        (-3.0, {}, 0.5),
+        (float("inf"), {}, None),
         (7.0, {"respect_retry_after": False}, 0.5),
         (31.0, {"respect_retry_after": False}, 0.5),
         (31.0, {}, None),
@@ -440,3 +531,22 @@ def test_what_cannot_be_meant_is_refused(options, key):
     with pytest.raises(ConfigError) as caught:
         Retry(**options)
     assert caught.value.key == f"middleware.retry.config.{key}"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_timeout_s_of_the_entry_counts_the_pauses(mode, monkeypatch):
+    monkeypatch.setattr(retry, "sleep", asyncio.sleep)
+    model = Faulty((0, provider_error()))
+    config = {"retry": {"timeout_s": 0.02}}
+    layer = Retry(initial_delay_s=5, jitter=False)
+    with pytest.raises(MiddlewareTimeout, match="'retry' took longer"):
+        run(call(wrap(model, layer, middleware_config=config), mode))
+    assert model.calls == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_failure_after_unwanted_answers_is_noted_too(mode):
+    unwanted = Faulty(None, None, (0, BadRequest("no", provider="openai", model="gpt-4o")))
+    with pytest.raises(BadRequest) as caught:
+        run(call(wrap(unwanted, Retry(retry_if=lambda response: True)), mode))
+    assert "middleware 'retry' made 3 attempts at openai/gpt-4o" in caught.value.__notes__

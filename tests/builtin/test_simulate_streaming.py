@@ -12,7 +12,10 @@ from neuro_mw import (
     Middleware,
     MiddlewareFactory,
     MiddlewareMetadata,
+    ProviderError,
+    ProviderTimeout,
     ProviderUnavailable,
+    ReasoningDelta,
     Response,
     TextDelta,
     ToolCall,
@@ -20,6 +23,7 @@ from neuro_mw import (
 )
 from neuro_mw.builtin import simulate_streaming
 from neuro_mw.builtin.simulate_streaming import SimulateStreaming, pieces_of
+from neuro_mw.builtin.timeout import Timeout
 from neuro_mw.testing import ScriptedModel
 
 MODES = ("generate", "stream")
@@ -103,6 +107,33 @@ def test_how_it_is_cut(chunk, expected):
     assert asyncio.run(texts(wrap(WithoutStream(WHOLE), SimulateStreaming(chunk=chunk)))) == expected
 
 
+@pytest.mark.parametrize(
+    ("chunk", "expected"), [("word", ["well", " then"]), ("sentence", ["well then"]), (4, ["well", " the", "n"])]
+)
+def test_reasoning_is_cut_too(chunk, expected):
+    async def read():
+        async with wrap(WithoutStream(WHOLE), SimulateStreaming(chunk=chunk)).stream("hi") as stream:
+            return [part.text async for part in stream if isinstance(part, ReasoningDelta)]
+
+    assert asyncio.run(read()) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('He said "One." Then two. End', ['He said "One." ', "Then two. ", "End"]),
+        ("(A first one.) 'And?' Yes!", ["(A first one.) ", "'And?' ", "Yes!"]),
+        ("[So.]) It is", ["[So.]) ", "It is"]),
+        ("a line\nanother\n\nlast", ["a line\n", "another\n\n", "last"]),
+        ("3.5 of them. v1.2", ["3.5 of them. ", "v1.2"]),
+        ("一。二！三", ["一。", "二！", "三"]),  # noqa: RUF001  # the full stops of Chinese
+        ("Well\u2026 yes", ["Well\u2026 ", "yes"]),
+    ],
+)
+def test_where_sentences_end(text, expected):
+    assert list(pieces_of(text, "sentence")) == expected
+
+
 LETTERS = st.sampled_from("ab .!?\"')\n\t…。！？é\u2028")  # noqa: RUF001  # the full stops of Chinese
 
 
@@ -139,6 +170,26 @@ def test_a_pause_before_each_piece_but_the_first(monkeypatch):
 
     asyncio.run(read())
     assert (pauses, left) == ([(0.5, 1), (0.5, 2)], ["a", " b", " c"])
+
+
+def test_the_pause_is_made_between_reasoning_and_text_too(monkeypatch):
+    """But for the first piece of all, whatever it is."""
+    order = []
+
+    async def sleep(delay_s):
+        order.append("pause")
+
+    monkeypatch.setattr(simulate_streaming, "sleep", sleep)
+
+    async def read():
+        whole = Response(text="a b", reasoning="so so", tool_calls=[ToolCall("c1", "look", "{}")])
+        async with wrap(WithoutStream(whole), SimulateStreaming(delay_s=0.5)).stream("hi") as stream:
+            async for part in stream:
+                if isinstance(part, TextDelta | ReasoningDelta):
+                    order.append(part.text)
+
+    asyncio.run(read())
+    assert order == ["so", "pause", " so", "pause", "a", "pause", " b"]
 
 
 def test_whoever_leaves_during_a_pause_is_gone_at_once():
@@ -203,9 +254,53 @@ def test_generate_is_not_delayed(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "key"),
     [({"chunk": 0}, "chunk"), ({"chunk": "line"}, "chunk"), ({"delay_s": -1}, "delay_s"),
-     ({"delay_s": float("inf")}, "delay_s"), ({"pause": 1}, "pause")],
+     ({"delay_s": float("inf")}, "delay_s"), ({"delay_s": True}, "delay_s"), ({"pause": 1}, "pause")],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(options, key):
     with pytest.raises(ConfigError) as error:
         SimulateStreaming(options)
     assert error.value.key == f"middleware.simulate_streaming.config.{key}"
+
+
+@pytest.mark.parametrize("chunk", [0, -1, True, False, "x", "4", "", 1.5, 4.0, None, ["word"], {}], ids=repr)
+def test_a_wrong_chunk_says_what_is_expected(chunk):
+    with pytest.raises(ConfigError) as error:
+        SimulateStreaming(chunk=chunk)
+    assert error.value.key == "middleware.simulate_streaming.config.chunk"
+    assert str(error.value).endswith("Expected 'word', 'sentence' or a number of characters")
+
+
+@pytest.mark.parametrize("chunk", ["word", "sentence", 1, 10**9])
+def test_a_right_one_is_taken_as_it_is(chunk):
+    assert SimulateStreaming(chunk=chunk).config.chunk == chunk
+
+
+def test_a_model_without_a_stream_says_so_with_none():
+    """Whoever has no such attribute may be something else altogether."""
+
+    class Whole:
+        provider, model_id = "openai", "gpt-4o"
+
+        async def generate(self, params):
+            return WHOLE
+
+    with pytest.raises(ConfigError, match="Whole has no 'stream'"):
+        wrap(Whole(), SimulateStreaming())
+    Whole.stream = None
+    for mode in MODES:
+        assert asyncio.run(answer(wrap(Whole(), SimulateStreaming()), mode)) == WHOLE
+
+
+def test_a_pause_above_idle_s_of_a_timeout_is_too_long():
+    layers = SimulateStreaming(delay_s=0.2), Timeout(idle_s=0.02)
+    with pytest.raises(ProviderTimeout, match=r"idle_s=0\.02"):
+        asyncio.run(answer(wrap(WithoutStream("one two"), *layers), "stream"))
+
+
+def test_a_model_without_streams_says_what_to_do():
+    class Whole(ScriptedModel):
+        stream = None
+
+    with pytest.raises(ProviderError, match="openai/gpt-4o has no stream: switch on simulate_streaming"):
+        asyncio.run(answer(wrap(Whole()), "stream"))
+    assert asyncio.run(answer(wrap(Whole(), SimulateStreaming()), "stream")).text == "hello"

@@ -16,6 +16,7 @@ from neuro_mw import (
     ReasoningDelta,
     ResponseInfo,
     TextDelta,
+    ToolCallDelta,
     Usage,
     collect,
     middleware,
@@ -27,6 +28,7 @@ from neuro_mw.builtin.timeout import Timeout
 from tests.chain.conftest import MODES, call, run, wrap
 
 UNSAID = [ResponseInfo("id", "gpt-4o", 1.0), ProviderDelta({"a": 1})]
+EMPTY = [TextDelta(""), ReasoningDelta(""), ToolCallDelta(0)]
 PARTS = [*UNSAID, ReasoningDelta("so"), TextDelta("he"), TextDelta("llo"), Finish("stop", Usage(3, 2))]
 
 
@@ -123,7 +125,7 @@ def reference(gaps, parts, total, first, idle):
         if spent + gap > end:
             return end, index, [name for name, at in set_ends.items() if at == end]
         spent += gap
-        said = said or not isinstance(part, ResponseInfo | ProviderDelta)
+        said = said or not (isinstance(part, ResponseInfo | ProviderDelta) or part in EMPTY)
     return spent, len(parts), []
 
 
@@ -136,14 +138,19 @@ limits = st.none() | st.integers(0, 20).map(lambda n: n + 0.5)  # never at a tic
     held=st.lists(ticks, min_size=len(PARTS), max_size=len(PARTS)),
     limits=st.tuples(st.none() | st.integers(0, 40).map(lambda n: n + 0.5), limits, limits),
     unsaid=st.integers(0, 2),
+    empty=st.none() | st.tuples(st.sampled_from(EMPTY), st.integers(0, 5), ticks),
 )
-def test_a_stream_ends_at_the_limit_that_comes_first(gaps, held, limits, unsaid):
+def test_a_stream_ends_at_the_limit_that_comes_first(gaps, held, limits, unsaid, empty):
     total, first, idle = limits
     if total is not None:
         first, idle = first and min(first, total), idle and min(idle, total)
     if limits == (None, None, None):
         total = 12.5
     parts, gaps = PARTS[unsaid:], gaps[unsaid:]
+    if empty is not None:
+        part, at, gap = empty
+        at = min(at, len(parts) - 1)  # before Finish
+        parts, gaps = [*parts[:at], part, *parts[at:]], [*gaps[:at], gap, *gaps[at:]]
     end, count, names = reference(gaps, parts, total, first, idle)
     model, got = Slow(gaps, parts), []
 
@@ -498,6 +505,9 @@ def test_partial_is_what_had_left():
         ({}, "total_s"),
         ({"total_s": 0}, "total_s"),
         ({"total_s": -1}, "total_s"),
+        ({"total_s": True}, "total_s"),
+        ({"first_part_s": "5"}, "first_part_s"),
+        ({"total_s": 5, "idle_s": False}, "idle_s"),
         ({"idle_s": float("inf")}, "idle_s"),
         ({"idle_s": "soon"}, "idle_s"),
         ({"total_s": 5, "first_part_s": 6}, "first_part_s"),

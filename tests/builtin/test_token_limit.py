@@ -12,6 +12,7 @@ from neuro_mw import (
     BadRequest,
     ConfigError,
     Middleware,
+    MiddlewareContext,
     MiddlewareFactory,
     MiddlewareMetadata,
     TokenLimitExceeded,
@@ -39,6 +40,8 @@ def result(id):
 
 USES = message("assistant", [{"type": "tool_use", "id": "a"}])
 USED = message("user", [{"type": "tool_result", "tool_use_id": "a"}])
+MCP_USES = message("assistant", [{"type": "mcp_tool_use", "id": "a"}])
+MCP_USED = message("user", [{"type": "mcp_tool_result", "tool_use_id": "a"}])
 LONG = [
     message("system", "be brief"), message("user", "one " * 50), message("assistant", "two " * 50),
     message("user", "three " * 50), message("assistant", "four " * 50), message("user", "five " * 50),
@@ -118,6 +121,7 @@ def test_what_must_stay_is_too_long(ask):
         "must stay. "
     )
     assert "five" not in str(error.value)
+    assert "lower max_tokens" in str(error.value)
 
 
 def test_refuse_says_what_could_go(ask):
@@ -157,6 +161,8 @@ def test_each_model_is_counted_for_itself(ask):
         ([message("user"), message("user")], [0, 1]),
         ([result("a"), message("user"), result("b")], [0, 1]),
         ([message("user"), USES, USED, message("assistant"), message("user")], [0, 4]),
+        ([message("user"), MCP_USES, MCP_USED, message("user")], [0, 3]),
+        ([MCP_USES, message("user"), MCP_USED, message("user")], [0, 3]),
         ([USES, message("user"), USED, message("user")], [0, 3]),
         (["no message", None, message("user", None), {"role": "assistant", "tool_calls": [None, {"id": []}]}], [0, 2]),
         ([], []),
@@ -172,6 +178,12 @@ def test_a_tool_that_speaks_in_the_users_name_is_no_user():
     assert older_turns(messages, 3, keep_system=True) == []
     assert older_turns(messages, 2, keep_system=True) == [[0, 1]]
     assert turn_starts([message("user"), USED, message("user")]) == [0, 2]
+    assert turn_starts([message("user"), MCP_USED, message("user")]) == [0, 2]
+
+
+@pytest.mark.parametrize("messages", [None, "user", 5, {"role": "user"}, (message("user"), message("user"))])
+def test_messages_that_are_no_list_have_no_turns(messages):
+    assert older_turns(messages, 1, keep_system=True) == []
 
 
 @st.composite
@@ -259,6 +271,53 @@ def test_less_what_is_reserved_for_the_answer(ask, window, name):
     for odd in (float("nan"), -1, "many"):
         window(tokens(LONG))
         assert ask(TokenLimit(), LONG, **{name: odd})[1]["messages"] == LONG
+
+
+def test_where_both_names_are_given_the_first_one_goes_to_the_provider(ask, window):
+    window(tokens(LONG) + 100, 4000)
+    assert ask(TokenLimit(), LONG, max_completion_tokens=100, max_tokens=3000)[1]["messages"] == LONG
+    response, _ = ask(TokenLimit(), LONG, max_completion_tokens=101, max_tokens=1)
+    assert response.metadata["token_limit"]["limit"] == tokens(LONG) - 1
+
+
+def test_a_window_of_which_only_one_end_is_known(ask, window):
+    window(tokens(LONG) + 100, None)
+    assert ask(TokenLimit(), LONG, max_tokens=100)[1]["messages"] == LONG
+    assert ask(TokenLimit(), LONG, max_tokens=101)[1]["messages"] == [LONG[0], *LONG[3:]]
+    window(None, 4000)
+    response, params = ask(TokenLimit(), LONG, max_tokens=101)
+    assert params["messages"] == LONG
+    assert response.metadata["token_limit"]["method"].startswith("not counted")
+
+
+@pytest.mark.parametrize(
+    ("model_id", "apart"),
+    [
+        ("gpt-5", True), ("gpt-5-mini", True), ("gpt-5.1", True), ("gemini-2.5-pro", True),
+        ("google/gemini-2.5-flash", True), ("gpt-4o", False), ("claude-sonnet-4-5", False), ("not-gpt-5", False),
+    ],
+)  # fmt: skip
+def test_where_the_answer_has_a_window_of_its_own_nothing_is_taken_off(window, model_id, apart):
+    """The 272,000 of gpt-5 are for the input alone."""
+    window(1000, 400)
+    context = MiddlewareContext("openai", model_id)
+    for name, reserved in (("max_tokens", 300), ("max_completion_tokens", 300), ("max_tokens", 500)):
+        taken = 0 if apart else min(reserved, 400)
+        assert TokenLimit()._limit({name: reserved}, context) == 1000 - taken
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-5", "openai/gpt-5-mini", "gemini/gemini-2.5-pro"])
+def test_real_windows_of_their_own(model):
+    context = MiddlewareContext(*model.split("/"))
+    most = pricing.context_window(*model.split("/"))
+    assert TokenLimit()._limit({"max_tokens": most.max_output_tokens}, context) == most.max_input_tokens
+
+
+@pytest.mark.parametrize(("most_in", "limit"), [(50, 50), (49, 49), (51, 1)])
+def test_a_list_that_cannot_be_right_takes_nothing_off(window, most_in, limit):
+    """Where the answer would leave nothing to the request."""
+    window(most_in, 50)
+    assert TokenLimit()._limit({"max_tokens": 10**9}, MiddlewareContext("openai", "gpt-4o")) == limit
 
 
 def test_a_real_window(ask):
@@ -356,7 +415,7 @@ def test_a_request_that_is_not_counted_could_not_have_been_too_long(request, mod
 
 @pytest.mark.parametrize("more", [{}, {"system": "x"}])
 def test_letters_that_take_four_tokens_each(more):
-    request = {"messages": [message("user", "\U00013000\U0001F9FF\ud800" * 300)], **more}
+    request = {"messages": [message("user", "\U00013000\U0001f9ff\ud800" * 300)], **more}
     real = count_tokens_sync(request, "anthropic", "claude-sonnet-4-5").tokens
     assert real > 3 * 900
     assert not token_limit._surely_within(request, real - 1)
@@ -367,6 +426,30 @@ def test_texts_in_odd_places(one):
     real = count_tokens_sync({"messages": [one]}, "openai", "gpt-4o").tokens
     assert real > 300
     assert not token_limit._surely_within({"messages": [one]}, real - 1)
+
+
+LONG_CALL = [{"id": "a", "type": "function", "function": {"name": "look", "arguments": "word " * 300}}]
+SCHEMA = {"type": "object", "properties": {f"word {number}": {"type": "string"} for number in range(60)}}
+TOOL = {"name": "look", "parameters": SCHEMA}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"messages": [{**message("assistant"), "tool_calls": LONG_CALL}]},
+        {"messages": [message("user", "x", name="word " * 300)]},
+        {"messages": [message("user")], "tools": [{"type": "function", "function": TOOL}]},
+        {"messages": [message("user")], "response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
+    ],
+    ids=["tool_calls", "name", "tools", "response_format"],
+)
+def test_what_stands_beside_the_content_counts(ask, more):
+    """A request that looks short by its contents alone is counted all the same."""
+    real = count_tokens_sync(more, "openai", "gpt-4o").tokens
+    assert real > 300
+    assert not token_limit._surely_within(more, real - 1)
+    with pytest.raises(TokenLimitExceeded, match=f"the request holds {real} tokens"):
+        ask(TokenLimit(max_input_tokens=real - 1), **more)
 
 
 def test_a_request_that_cannot_be_too_long_is_not_counted(ask, monkeypatch):
@@ -402,6 +485,8 @@ def test_encodings_are_loaded_beforehand_where_they_will_be_needed(ask, monkeypa
     ("options", "key"),
     [({"max_input_tokens": 0}, "max_input_tokens"), ({"max_input_tokens": -5}, "max_input_tokens"),
      ({"max_output_tokens": 0}, "max_output_tokens"), ({"keep_last": 0}, "keep_last"),
+     ({"max_input_tokens": True}, "max_input_tokens"), ({"max_input_tokens": "5"}, "max_input_tokens"),
+     ({"max_output_tokens": 1.0}, "max_output_tokens"), ({"keep_last": True}, "keep_last"),
      ({"strategy": "cut"}, "strategy"), ({"max_tokens": 5}, "max_tokens")],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(options, key):
