@@ -302,5 +302,5 @@ def test_a_model_without_streams_says_what_to_do():
         stream = None
 
     with pytest.raises(ProviderError, match="openai/gpt-4o has no stream: switch on simulate_streaming"):
-        asyncio.run(answer(wrap(Whole()), "stream"))
+        asyncio.run(answer(wrap(Whole(), Timeout(total_s=60)), "stream"))
     assert asyncio.run(answer(wrap(Whole(), SimulateStreaming()), "stream")).text == "hello"
