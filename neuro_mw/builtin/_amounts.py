@@ -1,0 +1,103 @@
+"""How much a call may use, before it is made and without counting; and how much an attempt used in the end."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from neuro_mw import Attempt, Usage
+from neuro_mw.param_names import OUTPUT
+from neuro_mw.request_texts import texts_of
+from neuro_mw.tokens import GPT_4O_MINI_IMAGE
+
+from .analytics import _counts, _turned_away
+from .token_limit import _ROLES, _SETTINGS
+
+_BYTES_PER_TOKEN = 4  # of English prose, and about so of other scripts
+_AROUND_A_MESSAGE = 16  # more than its role and what stands around it
+_NEVER_REACHED = (ConnectionRefusedError, socket.gaierror)
+
+
+class Size(NamedTuple):
+    """What a request holds: bytes of text, messages, tokens of what is no text, parts that cannot be counted."""
+
+    bytes: int
+    messages: int
+    more: int = 0
+    uncounted: int = 0
+
+    @property
+    def at_most(self) -> int:
+        """More tokens than it can be, uncounted parts apart: no encoding makes two of one byte."""
+        return self.bytes + _AROUND_A_MESSAGE * (self.messages + 1) + self.more
+
+    @property
+    def about(self) -> int:
+        """About how many tokens it is."""
+        return self.bytes // _BYTES_PER_TOKEN + 4 * self.messages + self.more + 3
+
+
+def size_of(params: Mapping[str, Any], model: str) -> Size:
+    """The size of a request, at a cost that hardly grows with it.
+
+    >>> size_of({"messages": [{"role": "user", "content": "hello"}]}, "gpt-4o").at_most
+    37
+    """
+    messages = params.get("messages")
+    if type(messages) is list and params.keys() <= _SETTINGS:
+        size = 0
+        for message in messages:
+            plain = type(message) is dict and len(message) == 2 and message.get("role") in _ROLES
+            content = message.get("content") if plain else None
+            if type(content) is not str:
+                break
+            size += len(content) if content.isascii() else len(content.encode("utf-8", "replace"))
+        else:
+            return Size(size, len(messages))
+    factor = GPT_4O_MINI_IMAGE if model.rpartition("/")[2].lower().startswith("gpt-4o-mini") else 1.0
+    found = texts_of(params, factor)
+    size = sum(len(text.encode("utf-8", "replace")) for text in found.texts)
+    return Size(size, len(messages) if isinstance(messages, list | tuple) else 1, found.more, found.uncounted)
+
+
+def output_limit(params: Mapping[str, Any]) -> int | None:
+    """How long the request allows its answer to be, in tokens; None where it does not say.
+
+    >>> output_limit({"max_tokens": 100}), output_limit({})
+    (100, None)
+    """
+    said = None
+    for name in OUTPUT:
+        value = params.get(name)
+        if value is not None and _is_limit(value) and (said is None or value > said):
+            said = value
+    body = params.get("extra_body")  # it goes before what the params say
+    inner = output_limit(body) if isinstance(body, Mapping) else None
+    if inner is not None:
+        return inner if said is None else max(inner, int(said))
+    return None if said is None else int(said)
+
+
+def _is_limit(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 2**53
+
+
+def unused(attempt: Attempt) -> bool:
+    """Whether a provider took nothing for this attempt: it was turned away, or nobody was there."""
+    error = attempt.error
+    if error is None or attempt.committed:
+        return False
+    return _turned_away(attempt) or isinstance(error, _NEVER_REACHED) or isinstance(error.__cause__, _NEVER_REACHED)
+
+
+def told(attempt: Attempt) -> Usage | None:
+    """The usage of an attempt; None where the tokens in or out are not known."""
+    usage = attempt.usage
+    if type(usage.input_tokens) is int and type(usage.output_tokens) is int:
+        counts = usage
+    else:
+        counts = _counts(usage)
+        if counts.input_tokens is None or counts.output_tokens is None:
+            return None
+    return counts if counts.input_tokens >= 0 and counts.output_tokens >= 0 else None  # type: ignore[operator]

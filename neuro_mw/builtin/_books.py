@@ -1,0 +1,65 @@
+"""What a budget knows of a call: what it holds for it, and which of its attempts are paid for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neuro_mw import Attempt, MiddlewareContext
+from neuro_mw.state import Release, Script, Settle
+
+from ._costs import Prices
+
+
+class Call:
+    """Of the whole call: how many leases it took, and which attempts are in the books."""
+
+    __slots__ = ("booked", "leases")
+
+    def __init__(self) -> None:
+        self.leases, self.booked = 0, set[int]()
+
+
+class Held:
+    """Of one passage: what it reserved under a lease (None: nothing), and how many attempts there were before.
+
+    ``prefix`` begins the keys of all budgets of this window, ``key`` is the one that is meant.
+    """
+
+    __slots__ = ("amount", "attempts", "call", "key", "lease", "prefix", "said")
+
+    def __init__(self, call: Call, attempts: int, prefix: str) -> None:
+        self.call, self.attempts, self.prefix = call, attempts, prefix
+        self.key, self.amount = prefix, 0
+        self.lease: str | None = None
+        self.said: dict[str, Any] | None = None
+
+    def closed(self, context: MiddlewareContext, prices: Prices, *, per_model: bool) -> tuple[list[Script], list[str]]:
+        """What is to be written as the passage ends, and what was not known of its attempts.
+
+        What middlewares asked on their own is paid for as well. Attempts side by side may find each other's ended:
+        who comes first pays for both, so that each is paid for once.
+        """
+        booked, key = self.call.booked, self.key
+        spent, elsewhere, unknown = 0, [], []
+        attempts, asked = context.attempts[self.attempts :], context.asked
+        for attempt in [*attempts, *asked] if asked else attempts:
+            if attempt.duration is None or id(attempt) in booked:
+                continue  # under way, or paid for
+            booked.add(id(attempt))
+            cost, not_known = prices.cost(attempt, self.amount)
+            if not_known is not None:
+                unknown.append(not_known)
+            if per_model and cost and key != (its := self.prefix + named(attempt)):
+                elsewhere.append(Settle(its, "", cost))
+            else:
+                spent += cost
+        if spent:
+            return [*elsewhere, Settle(key, self.lease or "", spent)], unknown
+        if self.lease is not None:
+            return [*elsewhere, Release(key, self.lease)], unknown
+        return elsewhere, unknown
+
+
+def named(attempt: Attempt) -> str:
+    """Whose budget an attempt is of where each model has one, as `Whose` says it."""
+    return f"model:{attempt.provider}/{attempt.model}"

@@ -1,0 +1,292 @@
+"""budget: what calls may cost in a time, for everybody or for each user, session or model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Sequence
+from time import monotonic
+from time import time as clock
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from neuro_mw import (
+    BudgetExceeded,
+    ConfigError,
+    MiddlewareContext,
+    MiddlewareMetadata,
+    Outcome,
+    Params,
+)
+from neuro_mw.state import Reserve, Script, Spending
+from neuro_mw.state.protocol import MAX_TTL_S
+from neuro_mw.tokens import count_tokens
+
+from ._amounts import size_of
+from ._books import Call, Held
+from ._costs import Prices, Rates
+from ._keeping import Keeping, OnStoreFailure
+from ._money import NANO, Dollars, nano_of, shown
+from ._whose import Key, Whose
+from ._windows import Kind, window_at
+from .analytics import Price
+
+_log = logging.getLogger("neuro_mw")
+
+_ROOM = 16  # an estimate of the input has to fit so many times more; near the end tokens are counted
+_SAY_AGAIN_S = 60.0
+
+
+class Budget(Keeping):
+    """Lets calls pass as long as what they may cost at most is left of ``limit_usd``.
+
+    Each attempt reserves before it is made what it may cost at most: its input, and the longest answer that
+    ``max_tokens`` or else the model allows. Afterwards what it did cost takes the place of that. An attempt that was
+    turned away by the provider, or never reached it, costs nothing. Where the usage is not known, as of an answer that
+    was cancelled, cut or too late, the whole reservation stays spent: set ``max_tokens`` to keep it small. Answers
+    from a cache are free. What middlewares asked models on their own counts as well, as far as it is known when an
+    attempt ends.
+
+    ``window`` is "day" or "month" (in UTC, by this machine's clock), a number of seconds, or None for all time. A call
+    counts in the window in which it began. ``key`` says whose a budget is: "global", "user", "session", "model", or a
+    function of the context, plain or async ("package.module:name"), that returns a text. Calls without a user or
+    session id share one budget.
+
+    ``on_exceeded="reject"`` raises BudgetExceeded; its ``retry_after`` is the end of the window, None where the call
+    alone is dearer than the whole budget. ``"warn"`` lets it pass, counts it, and says so in the log (once a minute)
+    and in ``metadata["budget"]``. ``"downgrade"`` asks ``downgrade_to`` instead, and rejects what is too dear for that,
+    too.
+
+    Prices are those of ``prices``, then of `neuro_mw.pricing`. ``on_unknown_price`` says what becomes of calls whose
+    price, or whose longest answer, is not known: they are rejected, or pass without a reservation.
+
+    A process that dies holds what it had reserved for ``lease_s`` more; so this should be longer than any call.
+
+    >>> import asyncio
+    >>> from neuro_mw import BudgetExceeded, MiddlewareFactory
+    >>> budget = Budget(limit_usd=0.001, prices={"echo": {"input": 0, "output": 1.0}})
+    >>> model = MiddlewareFactory(preset=None, middleware=[budget]).apply_middleware("echo/echo")
+    >>> asyncio.run(model.generate("hello", max_tokens=1000)).text
+    'hello'
+    >>> try:
+    ...     asyncio.run(model.generate("hello", max_tokens=1000))
+    ... except BudgetExceeded as error:
+    ...     print(str(error).partition(":")[0])
+    the budget of $0.001 a day (key
+    """
+
+    metadata = MiddlewareMetadata(
+        id="budget", name="Budget", priority=35, kind="control",
+        description="What calls may cost for each key and window.",
+    )  # fmt: skip
+
+    class Config(BaseModel):
+        """Options of budget."""
+
+        limit_usd: Dollars
+        window: Kind = "day"
+        key: Key = "global"
+        on_exceeded: Literal["reject", "warn", "downgrade"] = "reject"
+        downgrade_to: str | None = Field(default=None, min_length=1)
+        """The model to ask instead: "provider/model", or a bare name for one of the same provider."""
+        on_unknown_price: Literal["reject", "allow"] = "reject"
+        prices: dict[str, Price] = Field(default_factory=dict)
+        """US dollars for one million tokens by "provider/model" or by model, as in analytics."""
+        lease_s: float = Field(default=3600.0, gt=0, le=MAX_TTL_S, allow_inf_nan=False)
+        store: str | None = None
+        on_store_failure: OnStoreFailure = "closed"
+
+        @model_validator(mode="after")
+        def _consistent(self) -> Any:
+            if (self.on_exceeded == "downgrade") != (self.downgrade_to is not None):
+                said = "it is not set" if self.downgrade_to is None else "nothing is downgraded"
+                raise ConfigError(said, key="downgrade_to", expected='it together with on_exceeded = "downgrade"')
+            return self
+
+    config: Config
+
+    def __init__(self, config: Any = None, /, **options: Any) -> None:
+        super().__init__(config, **options)
+        self.limit = nano_of(self.config.limit_usd)
+        self._prices = Prices(self.config.prices)
+        self._whose = Whose(self.config.key, self)
+        self._window = window_at(self.config.window, clock())
+        self._call_key = f"neuro_mw.budget.{id(self)}"
+        self._said_at: float | None = None
+        if self.config.downgrade_to is not None and "/" in self.config.downgrade_to:
+            self.asks = {"downgrade_to": self.config.downgrade_to}
+
+    # --- before --------------------------------------------------------------------------------------------------
+
+    async def transform_params(self, params: Params, context: MiddlewareContext) -> Params:
+        """Reserve what the call may cost, or raise BudgetExceeded; with "downgrade" another model may be named."""
+        provider, model = context.provider, context.model
+        shared = context.shared
+        call = shared.get(self._call_key) or shared.setdefault(self._call_key, Call())
+        held = context.state(self)["held"] = Held(call, len(context.attempts), self._prefix())
+        whose = self._whose.at_once(provider, model, context)
+        if whose is None:
+            whose = await self._whose.asked(context)
+        held.key = held.prefix + whose
+        refused = await self._reserve(held, params, context, provider, model)
+        if refused is None:
+            return params
+        if self.config.on_exceeded == "warn":
+            held.amount = refused[1]
+            self._warn(held, refused)
+            return params
+        name = self.config.downgrade_to
+        if name is not None:
+            provider, model = name.split("/", 1) if "/" in name else (provider, name)
+            if (provider, model) != (context.provider, context.model):
+                if self.config.key == "model":
+                    held.key = f"{held.prefix}model:{provider}/{model}"
+                again = await self._reserve(held, {**params, "model": name}, context, provider, model)
+                if again is None:
+                    self.count("downgraded")
+                    asked = f"{context.provider}/{context.model}"
+                    held.said = {"downgraded_from": asked, "model": f"{provider}/{model}"}
+                    return {**params, "model": name}
+                refused = again
+        raise self._exceeded(refused, held, f"{provider}/{model}")
+
+    def foresee(self, params: Params, context: MiddlewareContext) -> Sequence[Script]:
+        """What the first attempt will reserve, if nothing changes on the way and nothing has to be counted."""
+        call: Call | None = context.shared.get(self._call_key)
+        whose = self._whose.at_once(context.provider, context.model, context, counts=False)
+        rates = self._prices.rates(context.provider, context.model)
+        output = None if rates is None else rates.longest(params)
+        if whose is None or rates is None or output is None or (call is not None and call.leases):
+            return ()
+        amount, most = self._estimate(rates, params, context.model, output)
+        if not 0 < amount <= most:
+            return ()
+        return (self._script(self._prefix() + whose, f"{context.request_id}:0", amount, most),)
+
+    async def _reserve(
+        self, held: Held, params: Params, context: MiddlewareContext, provider: str, model: str
+    ) -> tuple[Spending, int] | None:
+        """Reserve for a call of this model; where it is too dear, how the budget stands and what was asked of it."""
+        rates = self._prices.rates(provider, model)
+        output = None if rates is None else rates.longest(params)
+        if rates is None or output is None:
+            self._unknown(rates, f"{provider}/{model}", context)
+            return None
+        amount, most = self._estimate(rates, params, model, output)
+        if not amount:
+            return None
+        lease = f"{context.request_id}:{held.call.leases}"
+        held.call.leases += 1
+        if amount <= most:
+            standing = await self._ask(held, lease, amount, most, params, context)
+            if standing is None:
+                return None
+            if most == self.limit:  # there is nothing to count
+                return standing, amount
+        if most != self.limit:
+            tokens = (await count_tokens(params, provider, model)).tokens
+            amount = rates.at_most(tokens, size_of(params, model), output)[0]
+        standing = await self._ask(held, lease, amount, self.limit, params, context)
+        return None if standing is None else (standing, amount)
+
+    def _estimate(self, rates: Rates, params: Params, model: str, output: int) -> tuple[int, int]:
+        """More than a call can cost, and up to where of the limit it may be taken for that, without counting."""
+        size = size_of(params, model)
+        amount, inward = rates.at_most(size.at_most, size, output)
+        return amount, self.limit - _ROOM * inward
+
+    async def _ask(
+        self, held: Held, lease: str, amount: int, limit: int, params: Params, context: MiddlewareContext
+    ) -> Spending | None:
+        """Reserve an amount: None where it was granted, or nothing is asked since the store is away."""
+        script = self._script(held.key, lease, amount, limit)
+        held.lease, held.amount = lease, amount  # it may be there, also where the answer never comes
+        waiting: list[Script] = []
+        if self.store.remote:
+            found = self.foreseen("reserve", held.key, context)
+            if found is not None and found[1].granted:
+                its_lease, its_amount = found[0].arguments[:2]
+                if its_lease == lease and its_amount >= amount:
+                    held.amount = its_amount
+                    return None
+            waiting = self.unwritten(context)  # what an attempt before this one gives back may be needed now
+        results: list[Any] = []
+        try:
+            results = await self.ask([*waiting, script], params, context)
+        finally:
+            if waiting and not results:
+                await self.write(context, *waiting)
+        if not results:
+            held.lease = None
+        elif not results[-1].granted:
+            held.lease, held.amount = None, 0
+            return results[-1]  # type: ignore[no-any-return]  # a Spending
+        return None
+
+    def _script(self, key: str, lease: str, amount: int, limit: int) -> Script:
+        ends = self._window.ends
+        ttl_s = MAX_TTL_S if ends is None else min(max(ends - clock(), 0.0) + self.config.lease_s, MAX_TTL_S)
+        return Reserve(key, lease, amount, limit, self.config.lease_s, ttl_s)
+
+    def _prefix(self) -> str:
+        """The beginning of keys, which holds the window that holds now."""
+        window, now = self._window, clock()
+        if not window.begins <= now < (window.ends or now + 1):
+            window = self._window = window_at(self.config.window, now)
+        return f"budget:{self.stored_as or self.metadata.id}:{self.config.window}:{window.name}:"
+
+    # --- where it does not fit -----------------------------------------------------------------------------------
+
+    def _unknown(self, rates: Rates | None, name: str, context: MiddlewareContext) -> None:
+        if self.config.on_unknown_price == "allow":
+            self.count("unknown_price")
+            context.passed_over(self)
+            return
+        self.count("rejected")
+        if rates is None:
+            said = f"the price of {name} is not known. Set prices"
+        else:
+            said = f"how long an answer of {name} can be is not known. Set max_tokens, for instance by default_settings"
+        raise BudgetExceeded(f'a call may cost any amount: {said}, or on_unknown_price = "allow"')
+
+    def _exceeded(self, refused: tuple[Spending, int], held: Held, name: str) -> BudgetExceeded:
+        self.count("rejected")
+        standing, amount = refused
+        never = amount > self.limit
+        ends = None if never else self._window.ends
+        spent = f"{shown(standing.spent)} are spent, {shown(standing.reserved)} reserved by calls under way"
+        mend = "lower max_tokens, shorten the request, choose a cheaper model, or raise limit_usd"
+        return BudgetExceeded(
+            f"{self._described()}: {spent}; this call to {name} may cost up to {shown(amount)}"
+            f"{', which is more than the whole budget' if never else ''}. To go on, {mend}",
+            retry_after=None if ends is None else max(0.0, ends - clock()),
+        )
+
+    def _warn(self, held: Held, refused: tuple[Spending, int]) -> None:
+        self.count("over_limit")
+        spent = refused[0].spent
+        held.said = {"over_limit": True, "limit_usd": self.limit / NANO, "spent_usd": spent / NANO}
+        now = monotonic()
+        if self._said_at is None or now >= self._said_at + _SAY_AGAIN_S:
+            self._said_at = now
+            _log.warning("middleware '%s': %s: %s are spent, calls go on", self.metadata.id, self._described(),
+                         shown(spent))  # fmt: skip
+
+    def _described(self) -> str:
+        window = self.config.window
+        during = "" if window is None else f" a {window}" if isinstance(window, str) else f" in {window:g} s"
+        return f"the budget of {shown(self.limit)}{during} (key: {self._whose.shown})"
+
+    # --- after ---------------------------------------------------------------------------------------------------
+
+    def on_end(self, outcome: Outcome, context: MiddlewareContext) -> Awaitable[None] | None:
+        """Let what the attempts did cost take the place of what was reserved."""
+        held: Held | None = context.state(self).get("held")
+        if held is None:
+            return self.write(context) if self.store.remote else None
+        if held.said is not None and outcome.response is not None:
+            outcome.response.metadata[self.metadata.id] = held.said
+        scripts, unknown = held.closed(context, self._prices, per_model=self.config.key == "model")
+        for what in unknown:
+            self.count(what)
+        return self.write(context, *scripts) if scripts or self.store.remote else None
