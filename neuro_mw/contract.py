@@ -190,7 +190,9 @@ class Middleware:
     @property
     def tally(self) -> Tally:
         """What it counted."""
-        tally: Tally = self.__dict__.setdefault("_tally", Tally())
+        tally: Tally | None = self.__dict__.get("_tally")
+        if tally is None:  # `setdefault`: of two threads that come first, one wins
+            tally = self.__dict__.setdefault("_tally", Tally())
         return tally
 
     def count(self, what: str, number: int = 1) -> None:
