@@ -167,6 +167,11 @@ class MiddlewareContext:
         return self._call.attempts
 
     @property
+    def given(self) -> Params:
+        """The params as the caller gave them, before any layer; not to be changed."""
+        return self._call.params or {}
+
+    @property
     def sent(self) -> Params | None:
         """The params as they last reached the provider; None as long as none did."""
         return self._call.sent

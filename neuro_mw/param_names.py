@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 SETTINGS = frozenset({
     "model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "max_output_tokens",
@@ -27,15 +29,16 @@ _OF_DRIVERS = re.compile(
     r"|ssl_verify|stream_timeout|tenant_id|tpm|turn_off_message_logging|use_client|use_litellm_proxy|verbose"
 )
 _NO_SECRETS = frozenset({"prompt_cache_key", "bos_token", "eos_token", "pad_token", "stop_token"})  # of providers
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SECRET = re.compile(
     r"(?:.*[_-])?(?:secrets?|passwords?|passwd|pwd|credentials?|api_?key|access_?key|private_?key|key_id|authorization|auth"
     r"|cookies?|bearer|jwt|signature|identity_token)(?:[_-].*)?|(?:.*[_-])?(?:key|token)"
 )
 _ADDRESS = frozenset({
     "base_url", "api_base", "api_version", "organization", "project", "headers", "extra_headers", "default_headers",
-    "extra_query", "client", "client_id", "tenant_id",
+    "extra_query", "default_query", "client", "client_id", "tenant_id", "data_sources",
 })  # fmt: skip
-_OF_ONE = ("aws_", "azure_", "vertex_", "s3_", "gcs_", "watsonx_", "sagemaker_")
+_OF_ONE = ("aws_", "azure_", "vertex_", "s3_", "gcs_", "watsonx_", "sagemaker_", "oci_", "openai_organization")
 OUTPUT = ("max_completion_tokens", "max_tokens")
 """Two names of one setting; where both are given, the first one goes to the provider."""
 
@@ -57,10 +60,10 @@ def of_drivers(name: str) -> bool:
 def is_secret(name: str) -> bool:
     """Whether a param or a header by this name is a key, a password or the like.
 
-    >>> is_secret("X-Auth"), is_secret("apikey"), is_secret("max_tokens"), is_secret("eos_token")
+    >>> is_secret("X-Auth"), is_secret("accessToken"), is_secret("max_tokens"), is_secret("eos_token")
     (True, True, False, False)
     """
-    name = name.lower()
+    name = _CAMEL.sub("_", name).lower()
     return name not in _NO_SECRETS and _SECRET.fullmatch(name) is not None
 
 
@@ -72,3 +75,14 @@ def is_address(name: str) -> bool:
     (True, True, False)
     """
     return name.lower() in _ADDRESS or name.lower().startswith(_OF_ONE) or is_secret(name)
+
+
+def holds_secret(value: Any) -> bool:
+    """Whether there is a name of a secret in plain data, at any depth.
+
+    >>> holds_secret([{"authentication": {"key": "k"}}]), holds_secret({"top_k": 3})
+    (True, False)
+    """
+    if isinstance(value, Mapping):
+        return any(is_secret(str(name)) or holds_secret(inner) for name, inner in value.items())
+    return isinstance(value, list | tuple) and any(map(holds_secret, value))

@@ -24,6 +24,7 @@ from neuro_mw import (
     ProviderError,
     ProviderRateLimited,
 )
+from neuro_mw.param_names import holds_secret, is_secret
 
 from ._attempts import judge_of
 from ._catalog import CATALOG
@@ -38,13 +39,19 @@ _in_trouble = judge_of(["rate_limited", "timeout", "unavailable"])
 
 def _counts(error: Exception, context: MiddlewareContext) -> bool:
     """Whether an error says that the provider is in trouble, and nothing of what was asked of it."""
-    if isinstance(error, ProviderRateLimited) and (context.sent or {}).get("api_key"):
+    if isinstance(error, ProviderRateLimited) and _has_a_key(context.given):
         return False  # it is the key of this caller that is used up
     if _in_trouble(error, context):
         return True
     if not isinstance(error, ProviderError) or isinstance(error, _OF_THE_REQUEST):
         return False
     return error.status is not None and error.status >= 500
+
+
+def _has_a_key(params: Params) -> bool:
+    """Whether a caller brought a key, by whatever name."""
+    carriers = (params.get(name) for name in ("headers", "extra_headers", "extra_body"))
+    return any(value and is_secret(str(name)) for name, value in params.items()) or any(map(holds_secret, carriers))
 
 
 @dataclass(slots=True, eq=False)
@@ -80,8 +87,8 @@ class CircuitBreaker(Middleware):
     What counts: ProviderTimeout, ProviderUnavailable, ProviderRateLimited, every other ProviderError that is retryable
     or has a status of 500 and more, a stream that breaks off (also behind its first parts), and the ConnectionError or
     TimeoutError of a model of your own. What does not: BadRequest, AuthenticationFailed, ContextTooLong and
-    ContentRefused, which are about one request or one key and come fast; ProviderRateLimited where the call brought an
-    ``api_key`` of its own; blocks, limits, and cancellations.
+    ContentRefused, which are about one request or one key and come fast; ProviderRateLimited where the caller brought a
+    key of its own; blocks, limits, and cancellations.
 
     One circuit for each provider and model at hand (``key="provider"``: for each provider), whatever the session or the
     options; the last 1,024 that failed are known.

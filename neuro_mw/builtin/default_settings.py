@@ -27,7 +27,10 @@ _NOT_HERE = {
 _HEADERS = ("headers", "extra_headers", "extra_query", "default_headers")  # of each provider asked first
 
 # In these such a word names something that is asked for.
-_SCHEMAS = ("response_format", "tools", "functions", "guided_json", "properties", "logit_bias", "chat_template_kwargs")
+_SCHEMAS = (
+    "response_format", "json_schema", "guided_json", "properties", "$defs", "definitions", "parameters", "input_schema",
+    "function", "logit_bias", "chat_template_kwargs",
+)  # fmt: skip
 
 
 class Limit(BaseModel):
@@ -93,9 +96,6 @@ class DefaultSettings(Middleware):
                     _check_default(f"params.extra_body.{name}", limit, body.get(name))
             if self.system is not None and not self.system.strip():
                 raise ConfigError("it is blank", key="system", expected="a text, or to be left out")
-            for name, needed in (("system_mode", "system"), ("on_violation", "limits")):
-                if name in self.model_fields_set and not getattr(self, needed):
-                    raise ConfigError(f"it does nothing without {needed}", key=name)
             return self
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
@@ -201,7 +201,7 @@ def _check_names(params: Mapping[str, Any]) -> None:
 
 def _check_secrets(name: str, value: Any, key: str) -> None:
     """A config is shown by `explain`, so that no key may stand in it."""
-    if is_secret(name):
+    if is_secret(name) and (isinstance(value, str) or key == f"params.{name}"):
         raise ConfigError("a config is shown, so it holds no keys; give it to the provider or to the call", key=key)
     if isinstance(value, Mapping) and name not in _SCHEMAS:
         for word, inner in value.items():

@@ -113,7 +113,8 @@ class _Search:
 
         Where a model of the list cannot take the request at all, or is not set up, the failure before it stays.
         """
-        cannot = bool(self.tried) and isinstance(error, BadRequest | ConfigError)
+        of_the_model = any(error is attempt.error for attempt in self.context.attempts)
+        cannot = bool(self.tried) and of_the_model and isinstance(error, BadRequest | ConfigError)
         if not cannot:
             self.final = error
         self.tried.append({"model": self.asked, "error": type(error).__name__})

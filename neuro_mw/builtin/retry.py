@@ -133,7 +133,8 @@ class Retry(Middleware):
         """Note on a final error what was tried before it."""
         if attempt == 1:
             return
-        if isinstance(error, LimitError):  # no attempt was made that time; what failed before is why
+        tried = any(error is one.error for one in context.attempts)
+        if isinstance(error, LimitError) and not tried:  # what failed before is why
             attempt, error.__cause__ = attempt - 1, error.__cause__ or last
         whom = f"{context.provider}/{context.model}"
         say(error, f"middleware '{self.metadata.id}' made {attempt} attempts at {whom}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
@@ -42,9 +41,8 @@ _MEND = (
     "Shorten what must stay, lower max_tokens, choose a model with a larger window, or change max_input_tokens or "
     "keep_last"
 )
-# Models whose list price entry has a window for the input alone, beside that for the output: 272,000 + 128,000 of
-# gpt-5, 1,048,576 + 65,536 of gemini (the providers' pages on these models).
-_APART = re.compile(r"gpt-5|gemini")
+# Windows that the list has for the input alone, beside that for the output: gpt-5 (272,000 of 400,000), gemini.
+_APART = (272_000, 1_048_576)
 
 
 class TokenLimit(Middleware):
@@ -142,7 +140,7 @@ class TokenLimit(Middleware):
                 if not isinstance(reserved, int | float) or not 0 < reserved < math.inf:
                     break  # whatever it is, the provider will say
                 room = window.max_input_tokens - int(min(reserved, window.max_output_tokens or reserved))
-                if room > 0 and not _APART.match(context.model.rpartition("/")[2]):
+                if room > 0 and window.max_input_tokens not in _APART:
                     return room
                 break  # the two have windows of their own
         return window.max_input_tokens

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, ProviderError, ProviderTimeout
 from ..model import request_of
-from ..param_names import is_address
 from ..types import Attempt
 from .answers import check_response, fresh
 from .entry import own_copy, refuse_unseen
+from .routing import is_of_one_provider
 
 if TYPE_CHECKING:
     from ..context import MiddlewareContext
@@ -35,7 +35,7 @@ async def ask(
     target, there = router.target(provider, name), ctx.fork(provider, name)
     params = own_copy(request_of(prompt, {}))
     if router.is_meant(provider, ctx._call):
-        params = {**{key: value for key, value in (ctx._call.params or {}).items() if is_address(str(key))}, **params}
+        params = {**{key: value for key, value in ctx.given.items() if is_of_one_provider(key)}, **params}
     if target.model_id != name:
         params["model"] = name
     refuse_unseen(params, provider, name)

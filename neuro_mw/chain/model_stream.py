@@ -26,16 +26,16 @@ class ModelStream:
         if name is not None and params.get("model") is None:
             params = {**params, "model": name}  # a transform took it out again
         whole = params.get("stream") is False  # a layer wants the answer from `generate`
-        if whole:
-            params = {key: value for key, value in params.items() if key != "stream"}
-        ctx._call.sent = params
-        self.attempt, self.started = Attempt(ctx.provider, ctx.model), clock()
-        ctx._call.attempts.append(self.attempt)
         if not whole and model.stream is None:
             raise ProviderError(
                 f"{ctx.provider}/{ctx.model} has no stream: switch on simulate_streaming for it, which makes one",
                 provider=ctx.provider, model=ctx.model,
             )  # fmt: skip
+        if whole:
+            params = {key: value for key, value in params.items() if key != "stream"}
+        ctx._call.sent = params
+        self.attempt, self.started = Attempt(ctx.provider, ctx.model), clock()
+        ctx._call.attempts.append(self.attempt)
         parts: Any = self._replayed(model, params, ctx) if whole else model.stream(params)
         if not hasattr(parts, "__aiter__"):
             if hasattr(parts, "close"):

@@ -97,7 +97,9 @@ class Passage(Stopwatch):
         self.calls += 1
         model = params.get("model")
         if model is not None and model != ctx.model:
-            return link.chain.router.redirect(model, params, ctx, link, self.params if self.came is None else self.came)
+            named_before = self.came is not None and self.params.get("model") == model  # by its transform
+            before = self.came if named_before else self.params
+            return link.chain.router.redirect(model, params, ctx, link, before or {})
         return params, ctx, link
 
     def do_generate(self, params: Params | None = None) -> Coroutine[Any, Any, Response]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequest, note
 from ..frozen import Bounded, key_of
-from ..param_names import is_address
+from ..param_names import holds_secret, is_address, of_drivers
 from ..types import LanguageModel, Response
 
 if TYPE_CHECKING:
@@ -104,20 +104,31 @@ class Router:
 
 
 def without_address(params: Params, before: Params) -> Params:
-    """The params for another provider: without keys and addresses that were there before, for the one before."""
+    """The params for another provider: without keys and addresses that were there before, for the one before.
+
+    Of headers and of ``extra_body`` single entries stay behind.
+    """
     kept = {}
     for name, value in params.items():
         had, body = before.get(name), name == "extra_body"
-        if body or is_address(str(name)):
-            if isinstance(value, Mapping) and isinstance(had, Mapping):
-                value = {word: one for word, one in value.items()
-                         if (body and not is_address(str(word))) or word not in had or had[word] != one}  # fmt: skip
-                if not value:
-                    continue
-            elif name in before and value == had:
+        if (body or is_of_one_provider(name)) and isinstance(value, Mapping) and isinstance(had, Mapping):
+            value = {
+                word: one
+                for word, one in value.items()
+                if (word not in had or had[word] != one)
+                or (body and not (is_of_one_provider(word) or holds_secret(one)))
+            }
+            if not value:
                 continue
+        elif not body and is_of_one_provider(name) and name in before and value == had:
+            continue
         kept[name] = value
     return kept
+
+
+def is_of_one_provider(name: object) -> bool:
+    """Whether a param is meant for one provider alone: an address, a key, a word of litellm's for its route."""
+    return is_address(str(name)) or of_drivers(str(name))
 
 
 async def holds(layer: Layer, ctx: MiddlewareContext) -> tuple[bool, str]:

@@ -136,17 +136,15 @@ class _Builder:
             if self._facts.adaptive:
                 self._set_effort("low" if effort == "minimal" else effort)
                 usual = {"type": "adaptive", "display": "summarized"}  # else its text is left out
-            thinking = thinking or usual
+            thinking = thinking or self._within_max_tokens(usual)
         if thinking and (taken := self._as_the_model_takes_it(thinking)):
-            fits = self._within_max_tokens(taken) if taken.get("type") == "enabled" else taken
-            if fits is not None:
-                self._body["thinking"] = fits
+            self._body["thinking"] = taken
 
     def _as_the_model_takes_it(self, given: Any) -> dict[str, Any] | None:
         thinking = dict_in(given, "'thinking'", "a dict with a type: enabled, adaptive or disabled")
         kind = thinking.get("type")
         if kind == "adaptive" and not self._facts.adaptive:
-            return {"type": "enabled", "budget_tokens": BUDGETS["medium"]}
+            return self._within_max_tokens({"type": "enabled", "budget_tokens": BUDGETS["medium"]})
         if kind == "enabled" and not self._facts.budgets:
             budget = count_in(thinking.get("budget_tokens") or 0, "'budget_tokens'")
             self._set_effort(next((one for one in ("xhigh", "high", "medium") if budget >= BUDGETS[one]), "low"))
@@ -157,8 +155,8 @@ class _Builder:
         return dict(thinking)
 
     def _within_max_tokens(self, thinking: dict[str, Any]) -> dict[str, Any] | None:
-        most, budget = self._most, count_in(thinking.get("budget_tokens") or 0, "'budget_tokens'")
-        if most is None or most > budget:
+        most = self._most
+        if most is None or most > thinking.get("budget_tokens", 0):
             return thinking
         if most > BUDGETS["minimal"]:
             return {**thinking, "budget_tokens": most - 1}

@@ -25,6 +25,7 @@ from neuro_mw import (
     ProviderTimeout,
     ProviderUnavailable,
     TextDelta,
+    middleware,
 )
 from neuro_mw.builtin import circuit_breaker
 from neuro_mw.builtin.circuit_breaker import CircuitBreaker
@@ -243,6 +244,26 @@ def test_a_key_of_the_callers_own_that_is_used_up_does_not_count(mode, clock, er
     wrapped = wrap(model, breaker)
     name = type(error).__name__
     assert outcomes(wrapped, mode, 2, api_key=key) == [name, "CircuitOpen" if counts else name]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"extra_headers": {"Authorization": "Bearer mine"}},
+        {"headers": {"x-api-key": "mine"}},
+        {"azure_ad_token": "mine"},
+        {"extra_body": {"auth": {"token": "mine"}}},
+    ],
+)
+def test_by_whatever_name(mode, given):
+    wrapped = wrap(ScriptedModel(errors=[down(ProviderRateLimited)] * 2), CircuitBreaker(failure_threshold=1))
+    assert outcomes(wrapped, mode, 2, **given) == ["ProviderRateLimited"] * 2
+
+
+def test_a_key_that_a_layer_sets_for_every_call_is_not_the_callers(mode):
+    house = middleware("house", transform_params=lambda params, context: {**params, "api_key": "house"}, priority=80)
+    wrapped = wrap(ScriptedModel(errors=[down(ProviderRateLimited)] * 2), CircuitBreaker(failure_threshold=1), house)
+    assert outcomes(wrapped, mode, 2) == ["ProviderRateLimited", "CircuitOpen"]
 
 
 def test_a_probe_with_a_used_up_key_decides_nothing(mode, clock):

@@ -263,7 +263,7 @@ def test_nothing_else_is_touched(mode, roles):
           ("token", "apikey", "x-auth", "bearer", "jwt", "secret", "signature", "AWS_ACCESS_KEY_ID", "client_secret")),
         *(({"params": {name: "x"}}, f"params.{name}") for name in
           ("base_url", "api_base", "api_version", "organization", "project", "aws_region_name", "vertex_location")),
-        ({"params": {"extra_body": {"auth": {"user": "x"}}}}, "params.extra_body.auth"),
+        ({"params": {"extra_body": {"auth": "x"}}}, "params.extra_body.auth"),
         ({"params": {"metadata": {"a": {"b": {"password": "x"}}}}}, "params.metadata.a.b.password"),
         ({"params": {"extra_body": {"a": [{"password": "x"}]}}}, "params.extra_body.a.0.password"),
         ({"params": {"extra_headers": {"x-auth": "x"}}}, "params.extra_headers.x-auth"),
@@ -286,10 +286,6 @@ def test_nothing_else_is_touched(mode, roles):
         ({"limits": {"max_tokens": {"max": -1}}}, "limits.max_tokens.max"),
         ({"limits": {"max_completion_tokens": {"max": 0.5}}}, "limits.max_completion_tokens.max"),
         ({"limits": {"max_tokens": {"min": -1, "max": 5}}}, "limits.max_tokens.min"),
-        ({"system_mode": "append"}, "system_mode"),
-        ({"system_mode": "prepend", "params": {"seed": 1}}, "system_mode"),
-        ({"on_violation": "refuse"}, "on_violation"),
-        ({"on_violation": "clamp", "limits": {}}, "on_violation"),
         ({"system": " "}, "system"),
         ({"system": "x", "system_mode": "before"}, "system_mode"),
         ({"on_violation": "warn"}, "on_violation"),
@@ -317,3 +313,13 @@ def test_without_options_it_has_no_hook():
     wrapped = factory.apply_middleware(model)
     assert asyncio.run(wrapped.generate("hi")).text == "hello"
     assert "default_settings" not in factory.registry.get_aggregated_stats()  # it never ran
+
+
+def test_what_is_switched_off_by_none_is_no_contradiction():
+    settings = DefaultSettings({"system": None, "system_mode": "append", "on_violation": "refuse"})
+    assert DefaultSettings(settings.config.model_dump()).config == settings.config
+
+
+def test_a_secret_in_a_tool_that_is_called_over_the_net():
+    with pytest.raises(ConfigError, match=r"params\.tools\.0\.headers\.Authorization"):
+        DefaultSettings(params={"tools": [{"type": "mcp", "headers": {"Authorization": "Bearer x"}}]})

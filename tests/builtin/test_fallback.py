@@ -429,3 +429,21 @@ def test_an_unknown_provider_is_refused_before_any_call(names):
     with pytest.raises(ConfigError) as caught:
         MiddlewareFactory(preset=None, plugins=False, middleware=[Fallback(models=names)])
     assert caught.value.key == f"middleware.fallback.config.models.{len(names) - 1}"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("error", [ConfigError("not set up"), BadRequest("no", provider="groq", model="x")])
+def test_a_guard_that_fails_at_a_later_model_ends_the_call(mode, error):
+    """Only what the model itself cannot do is passed over."""
+
+    def fails(params, context):
+        if context.provider == "groq":
+            raise error
+        return params
+
+    models = Models(**{"openai/one": (0, fault("unavailable")), "groq/x": (0, None), "openai/two": (0, None)})
+    guard = middleware("guard", transform_params=fails, kind="guard", priority=1)
+    wrapped = wrap(models, Fallback(models=["groq/x", "openai/two"]), guard)
+    with pytest.raises(type(error)) as caught:
+        run(call(wrapped, mode))
+    assert caught.value is error

@@ -290,20 +290,19 @@ def test_a_window_of_which_only_one_end_is_known(ask, window):
     assert response.metadata["token_limit"]["method"].startswith("not counted")
 
 
-@pytest.mark.parametrize(
-    ("model_id", "apart"),
-    [
-        ("gpt-5", True), ("gpt-5-mini", True), ("gpt-5.1", True), ("gemini-2.5-pro", True),
-        ("google/gemini-2.5-flash", True), ("gpt-4o", False), ("claude-sonnet-4-5", False), ("not-gpt-5", False),
-    ],
-)  # fmt: skip
-def test_where_the_answer_has_a_window_of_its_own_nothing_is_taken_off(window, model_id, apart):
-    """The 272,000 of gpt-5 are for the input alone."""
-    window(1000, 400)
-    context = MiddlewareContext("openai", model_id)
+@pytest.mark.parametrize(("listed", "apart"), [(272_000, True), (1_048_576, True), (1000, False), (128_000, False)])
+def test_where_the_answer_has_a_window_of_its_own_nothing_is_taken_off(window, listed, apart):
+    window(listed, 400)
+    context = MiddlewareContext("openai", "m")
     for name, reserved in (("max_tokens", 300), ("max_completion_tokens", 300), ("max_tokens", 500)):
         taken = 0 if apart else min(reserved, 400)
-        assert TokenLimit()._limit({name: reserved}, context) == 1000 - taken
+        assert TokenLimit()._limit({name: reserved}, context) == listed - taken
+
+
+@pytest.mark.parametrize("model", ["gpt-5-chat-latest", "gpt-5-pro", "gpt-4o", "gpt-4.1"])
+def test_windows_that_are_shared(model):
+    most = pricing.context_window("openai", model)
+    assert TokenLimit()._limit({"max_tokens": 1000}, MiddlewareContext("openai", model)) == most.max_input_tokens - 1000
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-5", "openai/gpt-5-mini", "gemini/gemini-2.5-pro"])

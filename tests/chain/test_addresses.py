@@ -144,3 +144,32 @@ def test_a_question_of_a_middleware_takes_it_to_the_provider_that_it_is_for(mode
     first = (world.openai if target == "openai" else world.acme).calls[0][1]
     assert ("api_key" in first) is takes
     assert first["messages"] == [{"role": "user", "content": "is it well?"}]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"custom_llm_provider": "hosted_vllm", "ssl_verify": False, "request_timeout": 3},
+        {"litellm_params": {"api_key": "mine"}},
+        {"extra_body": {"data_sources": [{"parameters": {"authentication": {"key": "mine"}}}]}},
+        {"default_query": {"key": "mine"}, "oci_key_file": "mine", "accessToken": "mine"},
+    ],
+)
+def test_what_only_the_first_provider_understands_stays_there(mode, given):
+    world = World(Fallback(models=["acme/small"]), down=True)
+    world.call(mode, **given, temperature=0.5)
+    assert got(world.openai) == {**given, "temperature": 0.5}
+    assert got(world.acme) == {"temperature": 0.5}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_layer_set_for_the_first_model_it_does_not_give_to_the_next(mode):
+    class Gateway(Fallback):
+        def transform_params(self, params, context):
+            return {**params, "api_key": "house", "base_url": "https://gateway.example"}
+
+    world = World(Gateway(models=["acme/small"]), down=True)
+    world.call(mode)
+    assert got(world.openai) == {"api_key": "house", "base_url": "https://gateway.example"}
+    assert got(world.acme) == {}
