@@ -23,9 +23,9 @@ class Fallback(Middleware):
 
     Each model gets the chain of its own provider: no guard is lost on the way. Where another model answered, the
     answer's ``metadata["fallback"]`` holds its name as ``model``, and as ``tried`` the ones before it with the class of
-    their error. Where all fail, the last error is raised, with a note for each model. Blocks are final, and so is a
-    provider's refusal of the content unless ``on`` has "refused": it should not be carried to the next provider until
-    one gives in.
+    their error. Where all fail, the last error is raised, with a note for each model; a later model that refuses the
+    request as such, or is not set up, is passed over. Blocks are final, and so is a provider's refusal of the content
+    unless ``on`` has "refused": it should not be carried to the next provider until one gives in.
 
     >>> import asyncio
     >>> from neuro_mw import MiddlewareFactory, ProviderUnavailable

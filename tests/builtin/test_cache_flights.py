@@ -741,7 +741,8 @@ def test_factory_is_closed_in_peace():
     async def main():
         factory = MiddlewareFactory(preset=None, plugins=False, middleware=[chain(ScriptedModel())[0]])
         async with factory:
-            await ask(factory.apply_middleware(ScriptedModel()), "stream")
+            response = await ask(factory.apply_middleware(ScriptedModel()), "stream")
+        assert response.text == "hello"
 
     run(main)
 

@@ -612,4 +612,5 @@ def test_what_makes_no_sense_is_refused(options, key):
 
 
 def test_the_bounds_are_within():
-    CircuitBreaker(failure_threshold=10_000, half_open_max=10_000)
+    config = CircuitBreaker(failure_threshold=10_000, half_open_max=10_000).config
+    assert (config.failure_threshold, config.half_open_max) == (10_000, 10_000)
