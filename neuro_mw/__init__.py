@@ -24,6 +24,7 @@ _NAMES = {
         "MiddlewareTimeout", "NeuroError", "OrderError", "PluginError", "PresetNotFound", "ProviderError",
         "ProviderRateLimited", "ProviderTimeout", "ProviderUnavailable", "RateLimitExceeded", "RegistrationError",
         "RequestBlocked", "StreamError", "StreamInterrupted", "TokenLimitExceeded", "UnknownMiddleware", "UnknownName",
+        "nearest",
     ),
     "detectors": ("Detector", "known_detectors"),
     "explain": ("ChainPlan", "PlanEntry"),
@@ -163,6 +164,7 @@ if TYPE_CHECKING:
     from .errors import (
         UnknownName as UnknownName,
     )
+    from .errors import nearest as nearest
     from .explain import ChainPlan as ChainPlan
     from .explain import PlanEntry as PlanEntry
     from .factory import MiddlewareFactory as MiddlewareFactory

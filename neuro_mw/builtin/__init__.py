@@ -10,18 +10,21 @@ from ._catalog import CATALOG, class_name
 
 if TYPE_CHECKING:
     from .analytics import Analytics as Analytics
+    from .budget import Budget as Budget
+    from .cache import Cache as Cache
     from .circuit_breaker import CircuitBreaker as CircuitBreaker
     from .default_settings import DefaultSettings as DefaultSettings
     from .fallback import Fallback as Fallback
     from .guardrails import Guardrails as Guardrails
+    from .rate_limit import RateLimit as RateLimit
     from .retry import Retry as Retry
     from .simulate_streaming import SimulateStreaming as SimulateStreaming
     from .timeout import Timeout as Timeout
     from .token_limit import TokenLimit as TokenLimit
 
 __all__ = [
-    "Analytics", "CircuitBreaker", "DefaultSettings", "Fallback", "Guardrails", "Retry", "SimulateStreaming", "Timeout",
-    "TokenLimit",
+    "Analytics", "Budget", "Cache", "CircuitBreaker", "DefaultSettings", "Fallback", "Guardrails", "RateLimit", "Retry",
+    "SimulateStreaming", "Timeout", "TokenLimit",
 ]  # fmt: skip
 
 _MODULES = {class_name(id): id for id in CATALOG}

@@ -12,6 +12,14 @@ CATALOG = {
             description="Usage, timing and cost of every call.",
         ),
         MiddlewareMetadata(
+            id="rate_limit", name="Rate limit", priority=98, kind="control",
+            description="Requests and tokens for each key and period.",
+        ),
+        MiddlewareMetadata(
+            id="cache", name="Cache", priority=95, kind="control",
+            description="Answers what was answered before without asking the model.",
+        ),
+        MiddlewareMetadata(
             id="guardrails", name="Guardrails", priority=90, kind="guard",
             description="Detectors of what must not pass, on input and output.",
         ),
@@ -34,6 +42,10 @@ CATALOG = {
         MiddlewareMetadata(
             id="circuit_breaker", name="Circuit breaker", priority=40, kind="control",
             description="Leaves a provider alone that fails too often.",
+        ),
+        MiddlewareMetadata(
+            id="budget", name="Budget", priority=35, kind="control",
+            description="What calls may cost for each key and window.",
         ),
         MiddlewareMetadata(
             id="timeout", name="Timeout", priority=30, kind="control",

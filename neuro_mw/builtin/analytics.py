@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 from neuro_mw import (
     Attempt,
-    AuthenticationFailed,
-    BadRequest,
-    ContextTooLong,
     Middleware,
     MiddlewareContext,
     Outcome,
-    ProviderError,
-    ProviderRateLimited,
-    ProviderTimeout,
     Usage,
     pricing,
 )
 
 from ._catalog import CATALOG
-
-_UNBILLED = (AuthenticationFailed, BadRequest, ContextTooLong, ProviderRateLimited)
+from ._usage import counted, unused
 
 
 class Price(BaseModel):
@@ -100,7 +91,7 @@ class Analytics(Middleware):
             if context.attempts:
                 usage, cost = self._spent(context.attempts)
             else:
-                usage, cost = (_counts(outcome.response.usage) if outcome.response else Usage(0, 0)), 0.0
+                usage, cost = (counted(outcome.response.usage) if outcome.response else Usage(0, 0)), 0.0
             record["usage"], record["cost_usd"] = _usage(usage), cost
             if context.asked:
                 usage, cost = self._spent(context.asked)
@@ -111,8 +102,8 @@ class Analytics(Middleware):
         """Usage and cost of these attempts together."""
         usage, cost, known = Usage(), 0.0, True
         for attempt in attempts:
-            usage = usage + _counts(attempt.usage)
-            paid = 0.0 if _turned_away(attempt) else self._cost(attempt.usage, attempt.provider, attempt.model)
+            usage = usage + counted(attempt.usage)
+            paid = 0.0 if unused(attempt) else self._cost(attempt.usage, attempt.provider, attempt.model)
             known, cost = known and paid is not None, cost + (paid or 0.0)
         return usage, cost if known else None
 
@@ -147,14 +138,6 @@ class Analytics(Middleware):
         self._records.clear()
 
 
-def _turned_away(attempt: Attempt) -> bool:
-    """Whether a provider refused to begin: that costs nothing, unlike an answer that broke off or came too late."""
-    error = attempt.error
-    if attempt.committed or not isinstance(error, ProviderError) or isinstance(error, ProviderTimeout):
-        return False
-    return error.status is not None or isinstance(error, _UNBILLED)
-
-
 def _usage(usage: Usage) -> dict[str, int | None]:
     return {
         "input": usage.input_tokens,
@@ -164,16 +147,6 @@ def _usage(usage: Usage) -> dict[str, int | None]:
         "cache_write": usage.cache_write_tokens,
         "reasoning": usage.reasoning_tokens,
     }
-
-
-def _counts(usage: Any) -> Usage:
-    """What of a usage is a count; a model of someone else's may have left anything there."""
-    found = (getattr(usage, field.name, None) for field in fields(Usage))
-    return Usage(*(count if _is_count(count) else None for count in found))
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _copy(record: dict[str, Any]) -> dict[str, Any]:

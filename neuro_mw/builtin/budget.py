@@ -14,7 +14,6 @@ from neuro_mw import (
     BudgetExceeded,
     ConfigError,
     MiddlewareContext,
-    MiddlewareMetadata,
     Outcome,
     Params,
 )
@@ -22,14 +21,15 @@ from neuro_mw.state import Reserve, Script, Spending
 from neuro_mw.state.protocol import MAX_TTL_S
 from neuro_mw.tokens import count_tokens
 
-from ._amounts import size_of
-from ._books import Call, Held
-from ._costs import Prices, Rates
+from ._catalog import CATALOG
 from ._keeping import Keeping, OnStoreFailure
-from ._money import NANO, Dollars, nano_of, shown
-from ._whose import Key, Whose
-from ._windows import Kind, window_at
+from ._size import size_of
 from .analytics import Price
+from .limits.books import Call, Held
+from .limits.costs import Prices, Rates
+from .limits.money import NANO, Dollars, nano_of, shown
+from .limits.whose import Key, Whose
+from .limits.windows import Kind, window_at
 
 _log = logging.getLogger("neuro_mw")
 
@@ -75,10 +75,7 @@ class Budget(Keeping):
     the budget of $0.001 a day (key
     """
 
-    metadata = MiddlewareMetadata(
-        id="budget", name="Budget", priority=35, kind="control",
-        description="What calls may cost for each key and window.",
-    )  # fmt: skip
+    metadata = CATALOG["budget"]
 
     class Config(BaseModel):
         """Options of budget."""

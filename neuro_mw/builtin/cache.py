@@ -10,7 +10,6 @@ from typing import Any
 from neuro_mw import (
     CONTRACT,
     MiddlewareContext,
-    MiddlewareMetadata,
     Outcome,
     Params,
     Part,
@@ -23,11 +22,12 @@ from neuro_mw.state import Read, Script, Store, StoreUnavailable, Write
 from neuro_mw.state.memory import MemoryStore
 
 from ._attempts import opener
-from ._cache_entry import Corrupt, entry_of, failure_skipped, unpacked
-from ._cache_key import LEFT_OUT, key_of
-from ._cache_options import CacheOptions
-from ._flights import Flight, Flights, Lost
+from ._catalog import CATALOG
 from ._keeping import Keeping, scope_of
+from .caching.entry import Corrupt, entry_of, failure_skipped, unpacked
+from .caching.flights import Flight, Flights, Lost
+from .caching.key import LEFT_OUT, key_of
+from .caching.options import CacheOptions
 
 _CONTRACT = ".".join(map(str, CONTRACT))
 _KEY_BYTES = 256  # that a key may take of a store in memory
@@ -71,10 +71,7 @@ class Cache(Keeping):
     1
     """
 
-    metadata = MiddlewareMetadata(
-        id="cache", name="Cache", priority=95, kind="control",
-        description="Answers what was answered before without asking the model.",
-    )  # fmt: skip
+    metadata = CATALOG["cache"]
 
     Config = CacheOptions
     config: CacheOptions

@@ -8,15 +8,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from neuro_mw import ConfigError, MiddlewareContext, MiddlewareMetadata, Outcome, Params, RateLimitExceeded
+from neuro_mw import ConfigError, MiddlewareContext, Outcome, Params, RateLimitExceeded
 from neuro_mw.state import Peek, Rate, Return, Script, Take
 from neuro_mw.tokens import count_tokens
 
-from ._amounts import output_limit, size_of, told, unused
+from ._catalog import CATALOG
 from ._keeping import Keeping, OnStoreFailure
-from ._line import Lines, Ticket
-from ._rates import read_limits
-from ._whose import Key, Whose
+from ._size import output_limit, size_of
+from ._usage import told, unused
+from .limits.line import Lines, Ticket
+from .limits.rates import read_limits
+from .limits.whose import Key, Whose
 
 _MAX_WAIT_S = 30.0
 _KNOWN = 1024
@@ -65,10 +67,7 @@ class RateLimit(Keeping):
     60 s
     """
 
-    metadata = MiddlewareMetadata(
-        id="rate_limit", name="Rate limit", priority=98, kind="control",
-        description="Requests and tokens for each key and period.",
-    )  # fmt: skip
+    metadata = CATALOG["rate_limit"]
 
     class Config(BaseModel):
         """Options of rate_limit."""

@@ -23,20 +23,14 @@ from neuro_mw import (
     pricing,
 )
 from neuro_mw.param_names import OUTPUT
-from neuro_mw.request_texts import texts_of
-from neuro_mw.tokens import CLAUDE_FACTOR, GPT_4O_MINI_IMAGE, TokenCount, count_tokens, count_tokens_sync
+from neuro_mw.tokens import CLAUDE_FACTOR, TokenCount, count_tokens, count_tokens_sync
 
 from ._catalog import CATALOG
+from ._size import size_of
 from ._turns import older_turns
 
 _log = logging.getLogger("neuro_mw")
 
-# What has no tokens of its own in the plainest requests. Others are looked at more closely.
-_SETTINGS = frozenset({
-    "messages", "model", "temperature", "top_p", "seed", "stop", "n", "stream", "user", "metadata", *OUTPUT,
-})  # fmt: skip
-_ROLES = ("user", "assistant", "system", "tool", "developer")
-_AROUND_A_MESSAGE = 16  # more than its role and what stands around it
 _MEND = (
     "Shorten what must stay, lower max_tokens, choose a model with a larger window, or change max_input_tokens or "
     "keep_last"
@@ -106,7 +100,7 @@ class TokenLimit(Middleware):
         limit = self._limit(params, context)
         if limit is None:
             self._say_unknown(context)
-        elif not _surely_within(params, limit):
+        elif not _surely_within(params, limit, context.model):
             return self._fit(params, limit, context)
         return params
 
@@ -206,22 +200,9 @@ def _report(tokens: int | None, limit: int | None, messages: int, removed: int, 
             "method": method}  # fmt: skip
 
 
-def _surely_within(params: Mapping[str, Any], limit: int) -> bool:
-    """Whether a request is within the limit whatever it says: no encoding makes two tokens of one byte."""
-    messages = params.get("messages")
-    if type(messages) is list and params.keys() <= _SETTINGS:
-        texts = 0
-        for message in messages:
-            plain = type(message) is dict and len(message) == 2 and message.get("role") in _ROLES
-            content = message.get("content") if plain else None
-            if type(content) is not str:
-                break
-            texts += len(content) if content.isascii() else 4 * len(content)
-        else:
-            return (texts + _AROUND_A_MESSAGE * (len(messages) + 1)) * CLAUDE_FACTOR < limit
-    found = texts_of(params, GPT_4O_MINI_IMAGE)
-    texts = sum(len(text) if text.isascii() else 4 * len(text) for text in found.texts)
-    return texts * CLAUDE_FACTOR + found.more < limit
+def _surely_within(params: Mapping[str, Any], limit: int, model: str) -> bool:
+    """Whether a request is within the limit whatever it says, so that nothing has to be counted."""
+    return size_of(params, model).at_most * CLAUDE_FACTOR < limit
 
 
 def capped(params: Params, most: int, context: MiddlewareContext) -> Params:

@@ -32,13 +32,13 @@ from neuro_mw import (
     pricing,
 )
 from neuro_mw.builtin import budget as module
-from neuro_mw.builtin._amounts import Size
-from neuro_mw.builtin._costs import Rates
-from neuro_mw.builtin._money import MOST, nano_of, shown
-from neuro_mw.builtin._windows import window_at
+from neuro_mw.builtin._size import Size
 from neuro_mw.builtin.budget import Budget
 from neuro_mw.builtin.cache import Cache
 from neuro_mw.builtin.fallback import Fallback
+from neuro_mw.builtin.limits.costs import Rates
+from neuro_mw.builtin.limits.money import MOST, nano_of, shown
+from neuro_mw.builtin.limits.windows import window_at
 from neuro_mw.builtin.rate_limit import RateLimit
 from neuro_mw.builtin.retry import Retry
 from neuro_mw.state import Peek, Reserve, Spending, StoreUnavailable, open_store

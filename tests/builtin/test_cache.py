@@ -25,10 +25,10 @@ from neuro_mw import (
     middleware,
     parts_of,
 )
-from neuro_mw.builtin import _cache_entry
-from neuro_mw.builtin._cache_key import key_of
 from neuro_mw.builtin.analytics import Analytics
 from neuro_mw.builtin.cache import Cache
+from neuro_mw.builtin.caching import entry as cache_entry
+from neuro_mw.builtin.caching.key import key_of
 from neuro_mw.builtin.guardrails import Guardrails
 from neuro_mw.testing import Fault, FaultyModel, ScriptedModel
 
@@ -183,7 +183,7 @@ def test_inner_metadata_comes_back_and_outer_is_its_own(mode):
 def test_an_answer_gets_old(mode, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr("neuro_mw.builtin.cache.time", lambda: now[0])
-    monkeypatch.setattr("neuro_mw.builtin._flights.time", lambda: now[0])
+    monkeypatch.setattr("neuro_mw.builtin.caching.flights.time", lambda: now[0])
     model = ScriptedModel()
     _, wrapped = chain(model, ttl_s=10)
 
@@ -484,17 +484,17 @@ def test_memory_of_a_large_stream_is_let_go():
 
 # --- entries that are not ours -----------------------------------------------------------------------------------
 
-GOOD = json.loads(_cache_entry.packed(Response(text="hello", tool_calls=[ToolCall("a", "b", "c")]), 1.0))
+GOOD = json.loads(cache_entry.packed(Response(text="hello", tool_calls=[ToolCall("a", "b", "c")]), 1.0))
 
 
 @given(at=st.integers(0, len(GOOD) - 1), value=JSON)
 def test_an_entry_is_ours_or_corrupt(at, value):
     entry = json.dumps([value if index == at else one for index, one in enumerate(GOOD)]).encode()
     try:
-        response, made_at = _cache_entry.unpacked(entry)
-    except _cache_entry.Corrupt:
+        response, made_at = cache_entry.unpacked(entry)
+    except cache_entry.Corrupt:
         return
-    assert _cache_entry.packed(response, made_at) is not None
+    assert cache_entry.packed(response, made_at) is not None
     assert [part.type for part in parts_of(response)]
 
 

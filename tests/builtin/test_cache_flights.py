@@ -31,7 +31,7 @@ from neuro_mw import (
     collect,
     middleware,
 )
-from neuro_mw.builtin import _flights
+from neuro_mw.builtin.caching import flights
 from neuro_mw.testing import Fault, FaultyModel, ScriptedModel
 from tests.builtin.test_cache import MODES, ask, chain, said, told
 
@@ -325,7 +325,7 @@ def test_a_part_is_fetched_as_its_leader_would():
 def test_an_answer_that_nobody_fetches_does_not_last_forever(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr("neuro_mw.builtin.cache.time", lambda: now[0])
-    monkeypatch.setattr("neuro_mw.builtin._flights.time", lambda: now[0])
+    monkeypatch.setattr("neuro_mw.builtin.caching.flights.time", lambda: now[0])
     model = FaultyModel("abc", cuts=(1,))
     _, wrapped = chain(model, ttl_s=10)
 
@@ -716,9 +716,9 @@ def test_nothing_of_a_call_is_left_in_the_context_of_its_reader():
 
     async def main():
         async for _ in wrapped.stream("hi"):
-            assert not _flights._within.get()
+            assert not flights._within.get()
         await ask(wrapped, "generate", "other")
-        assert not _flights._within.get()
+        assert not flights._within.get()
 
     run(main)
 

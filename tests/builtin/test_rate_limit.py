@@ -24,9 +24,9 @@ from neuro_mw import (
     Usage,
     middleware,
 )
-from neuro_mw.builtin._amounts import output_limit, size_of
-from neuro_mw.builtin._rates import read_limit
+from neuro_mw.builtin._size import output_limit, size_of
 from neuro_mw.builtin.cache import Cache
+from neuro_mw.builtin.limits.rates import read_limit
 from neuro_mw.builtin.rate_limit import RateLimit
 from neuro_mw.builtin.retry import Retry
 from neuro_mw.state import Peek

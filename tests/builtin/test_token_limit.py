@@ -408,8 +408,8 @@ MODELS = ["openai/gpt-4o", "openai/gpt-4", "openai/gpt-4o-mini", "echo/echo", "a
 @given(REQUESTS, st.sampled_from(MODELS))
 def test_a_request_that_is_not_counted_could_not_have_been_too_long(request, model):
     real = count_tokens_sync(request, *model.split("/")).tokens
-    assert not token_limit._surely_within(request, real - 1)
-    assert not token_limit._surely_within(request, 0)
+    assert not token_limit._surely_within(request, real - 1, model.partition("/")[2])
+    assert not token_limit._surely_within(request, 0, "gpt-4o")
 
 
 @pytest.mark.parametrize("more", [{}, {"system": "x"}])
@@ -417,14 +417,14 @@ def test_letters_that_take_four_tokens_each(more):
     request = {"messages": [message("user", "\U00013000\U0001f9ff\ud800" * 300)], **more}
     real = count_tokens_sync(request, "anthropic", "claude-sonnet-4-5").tokens
     assert real > 3 * 900
-    assert not token_limit._surely_within(request, real - 1)
+    assert not token_limit._surely_within(request, real - 1, "claude-sonnet-4-5")
 
 
 @pytest.mark.parametrize("one", [message("word " * 300), {"content": "", "odd": "word " * 300}])
 def test_texts_in_odd_places(one):
     real = count_tokens_sync({"messages": [one]}, "openai", "gpt-4o").tokens
     assert real > 300
-    assert not token_limit._surely_within({"messages": [one]}, real - 1)
+    assert not token_limit._surely_within({"messages": [one]}, real - 1, "gpt-4o")
 
 
 LONG_CALL = [{"id": "a", "type": "function", "function": {"name": "look", "arguments": "word " * 300}}]
@@ -446,7 +446,7 @@ def test_what_stands_beside_the_content_counts(ask, more):
     """A request that looks short by its contents alone is counted all the same."""
     real = count_tokens_sync(more, "openai", "gpt-4o").tokens
     assert real > 300
-    assert not token_limit._surely_within(more, real - 1)
+    assert not token_limit._surely_within(more, real - 1, "gpt-4o")
     with pytest.raises(TokenLimitExceeded, match=f"the request holds {real} tokens"):
         ask(TokenLimit(max_input_tokens=real - 1), **more)
 

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ImportString, TypeAdapter, ValidationError
 
-from neuro_mw import ConfigError, Middleware, MiddlewareContext, MiddlewareError
+from neuro_mw import ConfigError, Middleware, MiddlewareContext, MiddlewareError, nearest
 
-from ._keeping import scope_of
-from ._near import nearest
+from .._keeping import scope_of
 
 KINDS = ("global", "user", "session", "model")
 _LONG = 200

@@ -7,8 +7,9 @@ from typing import Any
 
 from neuro_mw import Attempt, Params, Usage, pricing
 
-from ._amounts import Size, output_limit, told, unused
-from ._money import whole
+from .._size import Size, output_limit
+from .._usage import told, unused
+from .money import whole
 
 _MODELS = 1024
 

@@ -10,7 +10,7 @@ from neuro_mw import ConfigError
 from neuro_mw.state import Store
 from neuro_mw.state.memory import MemoryStore
 
-from ._keeping import OnStoreFailure
+from .._keeping import OnStoreFailure
 
 _QUESTION = ("messages", "prompt", "model")
 _LIMITS = ("max_entries", "max_bytes")

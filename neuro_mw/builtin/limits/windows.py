@@ -8,9 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
-from neuro_mw import ConfigError
-
-from ._near import nearest
+from neuro_mw import ConfigError, nearest
 
 _NAMED = ("day", "month")
 _LONGEST_S = 366 * 86_400.0

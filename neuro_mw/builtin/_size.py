@@ -1,22 +1,21 @@
-"""How much a call may use, before it is made and without counting; and how much an attempt used in the end."""
+"""How much a request holds and how much it lets the answer be, told from its bytes, without counting tokens."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from neuro_mw import Attempt, Usage
 from neuro_mw.param_names import OUTPUT
 from neuro_mw.request_texts import texts_of
 from neuro_mw.tokens import GPT_4O_MINI_IMAGE
 
-from .analytics import _counts, _turned_away
-from .token_limit import _ROLES, _SETTINGS
-
+# What has no tokens of its own in the plainest requests. Others are looked at more closely.
+_SETTINGS = frozenset({
+    "messages", "model", "temperature", "top_p", "seed", "stop", "n", "stream", "user", "metadata", *OUTPUT,
+})  # fmt: skip
+_ROLES = ("user", "assistant", "system", "tool", "developer")
 _BYTES_PER_TOKEN = 4  # of English prose, and about so of other scripts
-_AROUND_A_MESSAGE = 16  # more than its role and what stands around it
-_NEVER_REACHED = (ConnectionRefusedError, socket.gaierror)
+_AROUND_A_MESSAGE = 16  # tokens, more than its role and what stands around it
 
 
 class Size(NamedTuple):
@@ -52,12 +51,12 @@ def size_of(params: Mapping[str, Any], model: str) -> Size:
             content = message.get("content") if plain else None
             if type(content) is not str:
                 break
-            size += len(content) if content.isascii() else len(content.encode("utf-8", "replace"))
+            size += len(content) if content.isascii() else len(content.encode("utf-8", "surrogatepass"))
         else:
             return Size(size, len(messages))
     factor = GPT_4O_MINI_IMAGE if model.rpartition("/")[2].lower().startswith("gpt-4o-mini") else 1.0
     found = texts_of(params, factor)
-    size = sum(len(text.encode("utf-8", "replace")) for text in found.texts)
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in found.texts)
     return Size(size, len(messages) if isinstance(messages, list | tuple) else 1, found.more, found.uncounted)
 
 
@@ -81,23 +80,3 @@ def output_limit(params: Mapping[str, Any]) -> int | None:
 
 def _is_limit(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 2**53
-
-
-def unused(attempt: Attempt) -> bool:
-    """Whether a provider took nothing for this attempt: it was turned away, or nobody was there."""
-    error = attempt.error
-    if error is None or attempt.committed:
-        return False
-    return _turned_away(attempt) or isinstance(error, _NEVER_REACHED) or isinstance(error.__cause__, _NEVER_REACHED)
-
-
-def told(attempt: Attempt) -> Usage | None:
-    """The usage of an attempt; None where the tokens in or out are not known."""
-    usage = attempt.usage
-    if type(usage.input_tokens) is int and type(usage.output_tokens) is int:
-        counts = usage
-    else:
-        counts = _counts(usage)
-        if counts.input_tokens is None or counts.output_tokens is None:
-            return None
-    return counts if counts.input_tokens >= 0 and counts.output_tokens >= 0 else None  # type: ignore[operator]

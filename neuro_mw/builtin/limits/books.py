@@ -7,7 +7,7 @@ from typing import Any
 from neuro_mw import Attempt, MiddlewareContext
 from neuro_mw.state import Release, Script, Settle
 
-from ._costs import Prices
+from .costs import Prices
 
 
 class Call:

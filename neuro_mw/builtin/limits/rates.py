@@ -6,9 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from neuro_mw import ConfigError
-
-from ._near import nearest
+from neuro_mw import ConfigError, nearest
 
 _FORM = re.compile(
     r"(?P<amount>\d[\d_,]*) \s* (?P<unit>[a-z]+)? \s* (?:/|\bper\b) \s* "

@@ -8,7 +8,7 @@ import orjson
 
 from neuro_mw import FinishReason, MiddlewareContext, Response, ToolCall, Usage
 
-from ._flights import NOT_AN_ANSWER, Flight
+from .flights import NOT_AN_ANSWER, Flight
 
 _VERSION = 1
 _REASONS: frozenset[FinishReason] = frozenset({"stop", "length", "tool_calls", "other"})
