@@ -45,7 +45,7 @@ class Call:
     _asked: list[Attempt] | None = None
     _shared: dict[str, Any] | None = None
     _left_out: dict[str, str] | None = None
-    _failed: list[str] | None = None
+    _failures: list[str] | None = None
     _detours: list[tuple[frozenset[str], Any]] | None = None
 
     def __init__(self, provider: str) -> None:
@@ -73,11 +73,11 @@ class Call:
         return self._left_out
 
     @property
-    def failed_conditions(self) -> list[str]:
-        """The ids of layers whose ``custom`` condition raised."""
-        if self._failed is None:
-            self._failed = []
-        return self._failed
+    def failures(self) -> list[str]:
+        """The ids of layers whose ``custom`` condition raised, or which did not do all their work."""
+        if self._failures is None:
+            self._failures = []
+        return self._failures
 
     @property
     def detours(self) -> list[tuple[frozenset[str], Any]]:
@@ -210,7 +210,15 @@ class MiddlewareContext:
 
     def passed_over(self, middleware: Any) -> None:
         """Put on the receipt that this middleware did not do all its work in this call, and the call went on."""
-        self._call.failed_conditions.append(middleware.metadata.id)
+        layers = () if self._chain is None else self._chain.layers
+        id = next((layer.id for layer in layers if layer.middleware is middleware), middleware.metadata.id)
+        self._call.failures.append(id)
+
+    @property
+    def failures_skipped(self) -> frozenset[str]:
+        """The ids of middlewares that failed in this call so far, or did not do all their work, while it went on."""
+        skipped = {head.id for head, _, _, extra, _ in self._call.executions if extra is not None and extra.skipped}
+        return frozenset(skipped.union(self._call._failures or ()))
 
     def state(self, middleware: object) -> dict[str, Any]:
         """A dict that belongs to this middleware and this call alone."""

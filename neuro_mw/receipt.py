@@ -37,14 +37,14 @@ class Receipt:
     'completed'
     """
 
-    __slots__ = ("_chain", "_detours", "_executions", "_failed", "_layers", "_left_out", "_mode", "_request_id")
+    __slots__ = ("_chain", "_detours", "_executions", "_failures", "_layers", "_left_out", "_mode", "_request_id")
 
     def __init__(self, call: Call, chain: ChainFacts, mode: Mode) -> None:
         self._request_id: Any = call.identity
         self._chain: ChainFacts | str = chain
         self._mode = mode
         self._executions: list[Record] = call.executions
-        self._left_out, self._failed, self._detours = call._left_out, call._failed, call._detours
+        self._left_out, self._failures, self._detours = call._left_out, call._failures, call._detours
         self._layers: dict[str, dict[str, Any]] | None = None
 
     @property
@@ -78,7 +78,7 @@ class Receipt:
             layer["failures_skipped"] += extra.skipped
             layer["changed_request"] |= bool(extra.changed & CHANGED_REQUEST)
             layer["changed_answer"] |= bool(extra.changed & CHANGED_ANSWER)
-        for id in self._failed or ():
+        for id in self._failures or ():
             if id in executed:
                 executed[id]["failures_skipped"] += 1
         ids, reasons = self._ids_and_reasons()

@@ -112,4 +112,4 @@ def test_a_factory_imports_what_it_uses():
     root = Path(neuro_mw.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     loaded = [name.removeprefix("neuro_mw.builtin.") for name in done.stdout.split()]
-    assert loaded == ["_attempts", "_catalog", "analytics", "retry"]
+    assert loaded == ["_attempts", "_catalog", "_usage", "analytics", "retry"]

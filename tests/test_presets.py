@@ -76,7 +76,13 @@ SHIPPED = {
     "all": ALL,
     "security": {"guardrails": {"config": STRICT}},
     "resilience": RESILIENCE,
-    "production": {**ALL, **RESILIENCE, "token_limit": {}},
+    "cost": {
+        "analytics": {},
+        "budget": {"config": {"limit_usd": 10, "on_unknown_price": "allow"}},
+        "cache": {},
+        "token_limit": {},
+    },
+    "production": {**ALL, **RESILIENCE, "cache": {}, "token_limit": {}},
 }
 
 
@@ -95,7 +101,8 @@ CHAINS = {
     "all": ("analytics", "guardrails"),
     "security": ("guardrails",),
     "resilience": ("retry", "circuit_breaker", "timeout"),
-    "production": ("analytics", "guardrails", "token_limit", "retry", "circuit_breaker", "timeout"),
+    "cost": ("analytics", "cache", "token_limit", "budget"),
+    "production": ("analytics", "cache", "guardrails", "token_limit", "retry", "circuit_breaker", "timeout"),
 }
 
 
@@ -123,7 +130,8 @@ def test_resilience_mends_in_both_modes(name, mode):
 
     def ask(model):
         wrapped = factory.apply_middleware(model)
-        return wrapped.generate_sync("hi") if mode == "generate" else wrapped.stream_sync("hi").response()
+        prompt = f"{id(model)} {len(model.calls)}"  # each another one: production has a cache
+        return wrapped.generate_sync(prompt) if mode == "generate" else wrapped.stream_sync(prompt).response()
 
     down = ProviderUnavailable("down", provider="openai", model="gpt-4o")
     model = ScriptedModel("hello", errors=[down, down])

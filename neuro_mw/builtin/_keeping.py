@@ -23,6 +23,7 @@ _MEANWHILE = {
     "open": "calls pass without it", "closed": "calls are refused", "local": "this process goes on alone",
 }  # fmt: skip
 _ROUNDS = "neuro_mw.rounds"  # in context.shared, by store
+_LET_PASS = "neuro_mw.let_pass"  # in context.shared, the ids of those whose failure changes no answer
 _REST_S = 1.0  # a store that was away is not asked again for so long, so that not every call waits for its timeout
 
 
@@ -138,7 +139,16 @@ class Keeping(Middleware):
             except StoreUnavailable as error:
                 self._rest(error)
         self.count("not_written", len(writes))
+        self.let_pass(context)
+
+    def let_pass(self, context: MiddlewareContext) -> None:
+        """Put on the receipt that a call went on without it. It changes no answer, so `unspoilt` is not about it."""
         context.passed_over(self)
+        context.shared.setdefault(_LET_PASS, set()).add(self.stored_as)
+
+    def unspoilt(self, context: MiddlewareContext) -> bool:
+        """Whether nothing that could change an answer failed in this call and was passed over."""
+        return context.failures_skipped <= context.shared.get(_LET_PASS, frozenset())
 
     def _foreseen(self, params: Params, context: MiddlewareContext) -> list[Script]:
         inner = (one for one in context.inside(self).middlewares if isinstance(one, Keeping))
@@ -168,7 +178,7 @@ class Keeping(Middleware):
             said = f"it was away less than {_REST_S:g} s ago, and {self.metadata.id} is closed while it is"
             raise error or StoreUnavailable(said, url=self.store.url)
         self.count("store_away")
-        context.passed_over(self)
+        self.let_pass(context)
         if policy == "open":
             return []
         if self._local is None:

@@ -237,7 +237,7 @@ class Budget(Keeping):
     def _unknown(self, rates: Rates | None, name: str, context: MiddlewareContext) -> None:
         if self.config.on_unknown_price == "allow":
             self.count("unknown_price")
-            context.passed_over(self)
+            self.let_pass(context)
             return
         self.count("rejected")
         if rates is None:

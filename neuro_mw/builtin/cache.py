@@ -24,7 +24,7 @@ from neuro_mw.state.memory import MemoryStore
 from ._attempts import opener
 from ._catalog import CATALOG
 from ._keeping import Keeping, scope_of
-from .caching.entry import Corrupt, entry_of, failure_skipped, unpacked
+from .caching.entry import Corrupt, entry_of, unpacked
 from .caching.flights import Flight, Flights, Lost
 from .caching.key import LEFT_OUT, key_of
 from .caching.options import CacheOptions
@@ -271,7 +271,7 @@ class Cache(Keeping):
     async def _keep(self, flight: Flight, key: str, context: MiddlewareContext) -> None:
         try:
             entry = entry_of(flight, self._most, truncated=self.config.keep_truncated)
-            if isinstance(entry, bytes) and failure_skipped(context, self.metadata.id):
+            if isinstance(entry, bytes) and not self.unspoilt(context):
                 entry = "failure_skipped"
             if isinstance(entry, bytes):
                 self._count("stored")

@@ -217,8 +217,9 @@ def _hash(facts: object) -> str:
 
 def _identity(model: LanguageModel) -> list[object]:
     """What tells a model object from others of the same provider and id."""
-    chain = getattr(model, "_chain", None)  # of a wrapped model
-    return [type(model), getattr(model, "_base_url", None), getattr(chain, "fingerprint", None)]
+    chain = getattr(model, "_chain", None)
+    wrapped = [chain.fingerprint, *_identity(chain.model)] if isinstance(chain, Chain) else []
+    return [type(model), getattr(model, "_base_url", None), *wrapped]
 
 
 def _unused(*_: Any) -> Any:

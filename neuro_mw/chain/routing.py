@@ -148,7 +148,7 @@ async def holds(layer: Layer, ctx: MiddlewareContext) -> tuple[bool, str]:
             layer.stats.skip()
             outcome = "runs" if layer.is_guard else "was skipped"
             layer.log_skipped(error, "conditions.custom", ctx.provider, ctx.model, outcome)
-            ctx._call.failed_conditions.append(layer.id)
+            ctx._call.failures.append(layer.id)
             return layer.is_guard, f"its custom condition failed ({type(error).__name__})"
         note(error, f"middleware '{layer.id}' failed in conditions.custom ({ctx.provider}/{ctx.model})")
         raise

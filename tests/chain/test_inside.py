@@ -112,6 +112,54 @@ def test_behind_a_change_of_model(mode):
     assert changed != found(mode, Marked())[1]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_wrapped_model_further_in_tells_its_layers(mode):
+    """Also where it lies behind another one: an answer that no guard saw must not be shared with one that has it."""
+
+    def wrapped(*inner):
+        factory = MiddlewareFactory(preset=None, plugins=False, middleware=inner)
+        return factory.apply_middleware(factory.apply_middleware(ScriptedModel()))
+
+    def twice(model):
+        outer = middleware("outer", priority=5, transform_params=nothing)
+        return MiddlewareFactory(preset=None, plugins=False, middleware=[outer]).apply_middleware(model)
+
+    plain, marked = twice(wrapped(middleware("a", transform_params=nothing))), twice(wrapped(Marked()))
+    assert found(mode, model=plain)[1] != found(mode, model=marked)[1]
+    assert found(mode, model=marked)[1] == found(mode, model=twice(wrapped(Marked())))[1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_failures_that_were_passed_over(mode):
+    """By the ids of the chain, as they come."""
+    seen = []
+
+    class Half(Middleware):
+        metadata = MiddlewareMetadata(id="half", priority=20)
+
+        def transform_params(self, params, context):
+            context.passed_over(self)
+            return params
+
+        def on_end(self, outcome, context):
+            seen.append(context.failures_skipped)
+
+    def broken(params, context):
+        seen.append(context.failures_skipped)
+        raise ValueError
+
+    factory = MiddlewareFactory(preset=None, plugins=False)
+    factory.register(Half, id="other_half")
+    factory.register(middleware("broken", priority=5, transform_params=broken, on_error="skip"))
+    model = factory.apply_middleware(ScriptedModel(), enabled_middleware=["other_half", "broken"])
+    response = asyncio.run(call(model, mode))
+    assert seen == [{"other_half"}, {"other_half", "broken"}]
+    assert response.receipt.layers["other_half"]["failures_skipped"] == 1
+    lonely = MiddlewareContext("openai", "gpt-4o")
+    lonely.passed_over(Half())
+    assert lonely.failures_skipped == {"half"}
+
+
 def test_outside_of_a_call():
     with pytest.raises(NeuroError, match="not one of a hook"):
         MiddlewareContext("openai", "gpt-4o").inside(Marked())

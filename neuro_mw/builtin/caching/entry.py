@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from neuro_mw import FinishReason, MiddlewareContext, Response, ToolCall, Usage
+from neuro_mw import FinishReason, Response, ToolCall, Usage
 
 from .flights import NOT_AN_ANSWER, Flight
 
@@ -85,14 +85,3 @@ def entry_of(flight: Flight, most: int, *, truncated: bool) -> bytes | str:
     if entry is None:
         return "content"
     return entry if len(entry) <= most else "size"
-
-
-def failure_skipped(context: MiddlewareContext, but: str) -> bool:
-    """Whether a layer other than `but` failed in this call and was passed over: others should not get such an answer.
-
-    What is public of this, the receipt, is made when the call is over; these are what it is made of.
-    """
-    call = context._call
-    if any(id != but for id in call._failed or ()):
-        return True
-    return any(extra is not None and extra.skipped for _, _, _, extra, _ in call.executions)
