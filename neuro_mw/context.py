@@ -154,7 +154,7 @@ class MiddlewareContext:
     @property
     def request_id(self) -> str:
         """Short for ``metadata.request_id``."""
-        return self.metadata.request_id
+        return self._call.request_id if self._metadata is None else self._metadata.request_id
 
     @property
     def shared(self) -> dict[str, Any]:

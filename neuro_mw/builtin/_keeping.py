@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from neuro_mw import Middleware, MiddlewareContext, Params
 from neuro_mw.state import Release, Script, Store, StoreUnavailable, open_store
+from neuro_mw.state.memory import MemoryStore
 
 _log = logging.getLogger("neuro_mw")
 
@@ -42,7 +43,9 @@ class Keeping(Middleware):
     """A middleware that keeps state. Its Config has ``store`` and ``on_store_failure``."""
 
     uses_store = True
-    store: Store
+    _store: Any = None
+    memory: MemoryStore | None = None
+    """The store where it is in memory: then a decision needs no coroutine."""
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         super().__init__(config, **options)
@@ -51,6 +54,15 @@ class Keeping(Middleware):
         self._own_store = self.config.store is not None
         self._local: Store | None = None
         self._rests_until = 0.0
+
+    @property
+    def store(self) -> Any:
+        """Where it keeps what it knows; None until a factory took it in."""
+        return self._store
+
+    @store.setter
+    def store(self, store: Any) -> None:
+        self._store, self.memory = store, store if isinstance(store, MemoryStore) else None
 
     async def startup(self) -> None:
         """Ask the store whether it is there: it says at once where nothing is kept, or refuses to start."""
@@ -75,7 +87,7 @@ class Keeping(Middleware):
 
         Raises StoreUnavailable where it is away and they do not.
         """
-        store = self.store
+        store: Store = self._store
         if not store.remote:
             if self._rests_until:  # it was away before
                 return await self._run(scripts, len(scripts), context)
@@ -148,7 +160,8 @@ class Keeping(Middleware):
 
     def unspoilt(self, context: MiddlewareContext) -> bool:
         """Whether nothing that could change an answer failed in this call and was passed over."""
-        return context.failures_skipped <= context.shared.get(_LET_PASS, frozenset())
+        passed: set[str] = context.shared.get(_LET_PASS, set())
+        return context.failures_skipped <= passed
 
     def _foreseen(self, params: Params, context: MiddlewareContext) -> list[Script]:
         inner = (one for one in context.inside(self).middlewares if isinstance(one, Keeping))
@@ -160,9 +173,10 @@ class Keeping(Middleware):
 
     async def _run(self, scripts: Sequence[Script], own: int, context: MiddlewareContext) -> list[Any]:
         """Run scripts, of which the first are its own; only these where the store is away."""
+        store: Store = self._store
         if clock() >= self._rests_until:
             try:
-                return await self.store.run(*scripts)
+                return await store.run(*scripts)
             except StoreUnavailable as error:
                 return await self._without(error, scripts, own, context)
         return await self._without(None, scripts, own, context)

@@ -53,11 +53,16 @@ def size_of(params: Mapping[str, Any], model: str) -> Size:
                 break
             size += len(content) if content.isascii() else len(content.encode("utf-8", "surrogatepass"))
         else:
-            return Size(size, len(messages))
+            return _size(size, len(messages))
     factor = GPT_4O_MINI_IMAGE if model.rpartition("/")[2].lower().startswith("gpt-4o-mini") else 1.0
     found = texts_of(params, factor)
     size = sum(len(text.encode("utf-8", "surrogatepass")) for text in found.texts)
     return Size(size, len(messages) if isinstance(messages, list | tuple) else 1, found.more, found.uncounted)
+
+
+def _size(bytes: int, messages: int) -> Size:
+    size: Size = tuple.__new__(Size, (bytes, messages, 0, 0))  # in half the time
+    return size
 
 
 def output_limit(params: Mapping[str, Any]) -> int | None:
@@ -66,6 +71,9 @@ def output_limit(params: Mapping[str, Any]) -> int | None:
     >>> output_limit({"max_tokens": 100}), output_limit({})
     (100, None)
     """
+    said = params.get("max_tokens")
+    if type(said) is int and 0 < said < 2**53 and "max_completion_tokens" not in params and "extra_body" not in params:
+        return said
     said = None
     for name in OUTPUT:
         value = params.get(name)

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Sequence
+from math import inf
 from time import monotonic
 from time import time as clock
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, Field, model_validator
-
-from neuro_mw import (
-    BudgetExceeded,
-    ConfigError,
-    MiddlewareContext,
-    Outcome,
-    Params,
-)
-from neuro_mw.state import Reserve, Script, Spending
+from neuro_mw import BudgetExceeded, MiddlewareContext, Outcome, Params
+from neuro_mw.state import Reserve, Script, Spending, StoreUnavailable
 from neuro_mw.state.protocol import MAX_TTL_S
 from neuro_mw.tokens import count_tokens
 
 from ._catalog import CATALOG
-from ._keeping import Keeping, OnStoreFailure
+from ._keeping import Keeping
 from ._size import size_of
-from .analytics import Price
 from .limits.books import Call, Held
+from .limits.budget_options import BudgetOptions
 from .limits.costs import Prices, Rates
-from .limits.money import NANO, Dollars, nano_of, shown
-from .limits.whose import Key, Whose
-from .limits.windows import Kind, window_at
+from .limits.money import NANO, nano_of, shown
+from .limits.whose import Whose
+from .limits.windows import window_at
 
 _log = logging.getLogger("neuro_mw")
 
@@ -77,37 +70,15 @@ class Budget(Keeping):
 
     metadata = CATALOG["budget"]
 
-    class Config(BaseModel):
-        """Options of budget."""
-
-        limit_usd: Dollars
-        window: Kind = "day"
-        key: Key = "global"
-        on_exceeded: Literal["reject", "warn", "downgrade"] = "reject"
-        downgrade_to: str | None = Field(default=None, min_length=1)
-        """The model to ask instead: "provider/model", or a bare name for one of the same provider."""
-        on_unknown_price: Literal["reject", "allow"] = "reject"
-        prices: dict[str, Price] = Field(default_factory=dict)
-        """US dollars for one million tokens by "provider/model" or by model, as in analytics."""
-        lease_s: float = Field(default=3600.0, gt=0, le=MAX_TTL_S, allow_inf_nan=False)
-        store: str | None = None
-        on_store_failure: OnStoreFailure = "closed"
-
-        @model_validator(mode="after")
-        def _consistent(self) -> Any:
-            if (self.on_exceeded == "downgrade") != (self.downgrade_to is not None):
-                said = "it is not set" if self.downgrade_to is None else "nothing is downgraded"
-                raise ConfigError(said, key="downgrade_to", expected='it together with on_exceeded = "downgrade"')
-            return self
-
-    config: Config
+    Config = BudgetOptions
+    config: BudgetOptions
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         super().__init__(config, **options)
         self.limit = nano_of(self.config.limit_usd)
         self._prices = Prices(self.config.prices)
         self._whose = Whose(self.config.key, self)
-        self._window = window_at(self.config.window, clock())
+        self._window, self._lease_s = (0.0, 0.0, ""), self.config.lease_s
         self._call_key = f"neuro_mw.budget.{id(self)}"
         self._said_at: float | None = None
         if self.config.downgrade_to is not None and "/" in self.config.downgrade_to:
@@ -115,16 +86,50 @@ class Budget(Keeping):
 
     # --- before --------------------------------------------------------------------------------------------------
 
-    async def transform_params(self, params: Params, context: MiddlewareContext) -> Params:
+    def transform_params(self, params: Params, context: MiddlewareContext) -> Params | Awaitable[Params]:
         """Reserve what the call may cost, or raise BudgetExceeded; with "downgrade" another model may be named."""
-        provider, model = context.provider, context.model
         shared = context.shared
         call = shared.get(self._call_key) or shared.setdefault(self._call_key, Call())
-        held = context.state(self)["held"] = Held(call, len(context.attempts), self._prefix())
-        whose = self._whose.at_once(provider, model, context)
+        prefix, ttl_s = self._opened()
+        held = context.state(self)["held"] = Held(call, len(context.attempts), prefix, ttl_s)
+        whose = self._whose.at_once(context.provider, context.model, context)
+        if whose is not None:
+            held.key = prefix + whose
+            if self.memory is not None and self._reserved(held, params, context):
+                return params
+        return self._enter(held, whose, params, context)
+
+    def _reserved(self, held: Held, params: Params, context: MiddlewareContext) -> bool:
+        """Reserve in memory; False where that says no, or something has to be known first: then it is decided again."""
+        script = self._first(held, params, context)
+        if script is None or self.memory is None:
+            return False
+        try:
+            standing: Spending = self.memory.decide(script.name, script.key, *script.arguments)
+        except StoreUnavailable:
+            return False
+        if standing.granted:
+            held.call.leases += 1
+            held.lease, held.amount = script.arguments[:2]
+        return standing.granted
+
+    def _first(self, held: Held, params: Params, context: MiddlewareContext) -> Script | None:
+        """What an attempt reserves, as far as that can be told without waiting or counting."""
+        rates = self._prices.rates(context.provider, context.model)
+        output = None if rates is None else rates.longest(params)
+        if rates is None or output is None:
+            return None
+        amount, most = self._estimate(rates, params, context.model, output)
+        if not 0 < amount <= most:
+            return None
+        arguments = held.next_lease(context), amount, most, self._lease_s, held.ttl_s
+        return Script("reserve", held.key, arguments)  # as `Reserve` makes it of what is known to be right
+
+    async def _enter(self, held: Held, whose: str | None, params: Params, context: MiddlewareContext) -> Params:
+        """The same where something has to be waited for, and what becomes of a call that does not fit."""
         if whose is None:
-            whose = await self._whose.asked(context)
-        held.key = held.prefix + whose
+            held.key = held.prefix + await self._whose.asked(context)
+        provider, model = context.provider, context.model
         refused = await self._reserve(held, params, context, provider, model)
         if refused is None:
             return params
@@ -151,14 +156,13 @@ class Budget(Keeping):
         """What the first attempt will reserve, if nothing changes on the way and nothing has to be counted."""
         call: Call | None = context.shared.get(self._call_key)
         whose = self._whose.at_once(context.provider, context.model, context, counts=False)
-        rates = self._prices.rates(context.provider, context.model)
-        output = None if rates is None else rates.longest(params)
-        if whose is None or rates is None or output is None or (call is not None and call.leases):
+        if whose is None or (call is not None and call.leases):
             return ()
-        amount, most = self._estimate(rates, params, context.model, output)
-        if not 0 < amount <= most:
-            return ()
-        return (self._script(self._prefix() + whose, f"{context.request_id}:0", amount, most),)
+        prefix, ttl_s = self._opened()
+        held = Held(Call(), 0, prefix, ttl_s)
+        held.key = prefix + whose
+        script = self._first(held, params, context)
+        return () if script is None else (script,)
 
     async def _reserve(
         self, held: Held, params: Params, context: MiddlewareContext, provider: str, model: str
@@ -172,7 +176,7 @@ class Budget(Keeping):
         amount, most = self._estimate(rates, params, model, output)
         if not amount:
             return None
-        lease = f"{context.request_id}:{held.call.leases}"
+        lease = held.next_lease(context)
         held.call.leases += 1
         if amount <= most:
             standing = await self._ask(held, lease, amount, most, params, context)
@@ -196,7 +200,7 @@ class Budget(Keeping):
         self, held: Held, lease: str, amount: int, limit: int, params: Params, context: MiddlewareContext
     ) -> Spending | None:
         """Reserve an amount: None where it was granted, or nothing is asked since the store is away."""
-        script = self._script(held.key, lease, amount, limit)
+        script = Reserve(held.key, lease, amount, limit, self.config.lease_s, held.ttl_s)
         held.lease, held.amount = lease, amount  # it may be there, also where the answer never comes
         waiting: list[Script] = []
         if self.store.remote:
@@ -220,17 +224,17 @@ class Budget(Keeping):
             return results[-1]  # type: ignore[no-any-return]  # a Spending
         return None
 
-    def _script(self, key: str, lease: str, amount: int, limit: int) -> Script:
-        ends = self._window.ends
-        ttl_s = MAX_TTL_S if ends is None else min(max(ends - clock(), 0.0) + self.config.lease_s, MAX_TTL_S)
-        return Reserve(key, lease, amount, limit, self.config.lease_s, ttl_s)
-
-    def _prefix(self) -> str:
-        """The beginning of keys, which holds the window that holds now."""
-        window, now = self._window, clock()
-        if not window.begins <= now < (window.ends or now + 1):
-            window = self._window = window_at(self.config.window, now)
-        return f"budget:{self.stored_as or self.metadata.id}:{self.config.window}:{window.name}:"
+    def _opened(self) -> tuple[str, float]:
+        """The beginning of the keys of the window that holds now, and for how long they are kept."""
+        now = clock()
+        begins, until, prefix = self._window
+        if not begins <= now < until:
+            name, begins, ends = window_at(self.config.window, now)
+            until = inf if ends is None else ends
+            prefix = f"budget:{self.stored_as or self.metadata.id}:{self.config.window}:{name}:"
+            self._window = begins, until, prefix
+        ttl_s = until - now + self._lease_s
+        return prefix, ttl_s if ttl_s < MAX_TTL_S else MAX_TTL_S
 
     # --- where it does not fit -----------------------------------------------------------------------------------
 
@@ -250,7 +254,7 @@ class Budget(Keeping):
         self.count("rejected")
         standing, amount = refused
         never = amount > self.limit
-        ends = None if never else self._window.ends
+        ends = None if never or self.config.window is None else self._window[1]
         spent = f"{shown(standing.spent)} are spent, {shown(standing.reserved)} reserved by calls under way"
         mend = "lower max_tokens, shorten the request, choose a cheaper model, or raise limit_usd"
         return BudgetExceeded(
@@ -278,12 +282,17 @@ class Budget(Keeping):
 
     def on_end(self, outcome: Outcome, context: MiddlewareContext) -> Awaitable[None] | None:
         """Let what the attempts did cost take the place of what was reserved."""
-        held: Held | None = context.state(self).get("held")
+        state = context.state(self)
+        held: Held | None = state.get("held")
         if held is None:
-            return self.write(context) if self.store.remote else None
+            return self.write(context) if self.memory is None else None
         if held.said is not None and outcome.response is not None:
             outcome.response.metadata[self.metadata.id] = held.said
         scripts, unknown = held.closed(context, self._prices, per_model=self.config.key == "model")
         for what in unknown:
             self.count(what)
-        return self.write(context, *scripts) if scripts or self.store.remote else None
+        if self.memory is None or "local" in state:
+            return self.write(context, *scripts)
+        for name, key, arguments in scripts:
+            self.memory.decide(name, key, *arguments)
+        return None

@@ -18,7 +18,7 @@ from neuro_mw import (
     collect,
     parts_of,
 )
-from neuro_mw.state import Read, Script, Store, StoreUnavailable, Write
+from neuro_mw.state import Read, Script, StoreUnavailable, Write
 from neuro_mw.state.memory import MemoryStore
 
 from ._attempts import opener
@@ -77,7 +77,6 @@ class Cache(Keeping):
     config: CacheOptions
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
-        self._store: Store | None = None
         super().__init__(config, **options)
         self._flights, self._count = Flights(), self.tally.add
         self._left_out = LEFT_OUT.union(self.config.ignore)
@@ -91,9 +90,9 @@ class Cache(Keeping):
     @store.setter
     def store(self, store: Any) -> None:
         self._store = own = self.config.own(store, self.metadata.id)
-        self._most, self._memory = own.max_value_bytes, own if isinstance(own, MemoryStore) else None
-        if self._memory is not None:
-            self._most = min(self._most, self._memory.max_bytes - _KEY_BYTES)
+        self._most, self.memory = own.max_value_bytes, own if isinstance(own, MemoryStore) else None
+        if self.memory is not None:
+            self._most = min(self._most, self.memory.max_bytes - _KEY_BYTES)
 
     # --- the key -------------------------------------------------------------------------------------------------
 
@@ -214,15 +213,15 @@ class Cache(Keeping):
 
     async def _at_hand(self, key: str, state: dict[str, Any]) -> Response | None:
         """The answer that is kept, where that is in memory: nothing is waited for, so nobody needs to follow."""
-        if self._memory is None:
+        if self.memory is None:
             return None
-        found = await self._read(await self._memory.get(key), key, state)
+        found = await self._read(await self.memory.get(key), key, state)
         return None if found is None else found[0]
 
     async def _look_up(self, key: str, flight: Flight, params: Params, context: MiddlewareContext) -> Response | None:
         """The answer that is kept elsewhere, for all who are on this flight; None where the model has to be asked."""
         state = context.state(self)
-        if self._memory is None:
+        if self.memory is None:
             entries = await self.ask((Read(key),), params, context)
             found = await self._read(entries[0], key, state) if entries else None
             if found is not None:

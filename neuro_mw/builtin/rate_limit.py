@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from neuro_mw import ConfigError, MiddlewareContext, Outcome, Params, RateLimitExceeded
-from neuro_mw.state import Peek, Rate, Return, Script, Take
+from neuro_mw.state import Peek, Rate, Return, Script, StoreUnavailable, Take
 from neuro_mw.tokens import count_tokens
 
 from ._catalog import CATALOG
@@ -26,12 +26,12 @@ _ASK_AGAIN_S = 1.0  # others may have given back what they did not use
 
 
 class _Taken:
-    """What a call took: for each limit in turn the key and how much; and what had been tried before it."""
+    """What a call took: whose it is, how many tokens; and how much had been tried before it."""
 
-    __slots__ = ("amounts", "attempts", "line", "number")
+    __slots__ = ("attempts", "line", "number", "tokens")
 
-    def __init__(self, line: str, amounts: Sequence[int], attempts: int) -> None:
-        self.line, self.amounts, self.attempts = line, amounts, attempts
+    def __init__(self, line: str, tokens: int, attempts: int) -> None:
+        self.line, self.tokens, self.attempts = line, tokens, attempts
         self.number = 0  # of the limits that gave
 
 
@@ -93,26 +93,45 @@ class RateLimit(Keeping):
         super().__init__(config, **options)
         self._limits = read_limits(self.config.limits)
         self._requests = sum(limit.unit == "requests" for limit in self._limits)
-        self._ones = (1,) * self._requests
         self._tokens = min((one.amount for one in self._limits[self._requests :]), default=0)
         self._whose = Whose(self.config.key, self)
         self._waits = self.config.on_exceeded == "wait"
         self._lines = Lines()
         self._known: dict[str, Sequence[Script]] = {}  # what takes one of each limit, by whose they are
 
-    async def transform_params(self, params: Params, context: MiddlewareContext) -> Params:
+    def transform_params(self, params: Params, context: MiddlewareContext) -> Params | Awaitable[Params]:
         """Let the call pass, at once or when it is its turn, or raise RateLimitExceeded; the params stay."""
         whose = self._whose.at_once(context.provider, context.model, context)
+        if self.memory is None or whose is None or self._waits:
+            return self._pass(whose, params, context)
+        tokens = 0
+        if self._tokens:
+            tokens = size_of(params, context.model).about + (output_limit(params) or 0)
+            if tokens > self._tokens:
+                return self._pass(whose, params, context)
+        taken = context.state(self)["taken"] = _Taken(whose, tokens, len(context.attempts))
+        for name, key, arguments in self._takes(taken):
+            try:
+                refused: Rate = self.memory.decide(name, key, *arguments)
+            except StoreUnavailable:
+                return self._enter(taken, params, context)
+            if not refused.granted:
+                raise self._exceeded(taken, taken.number, refused.retry_after_s)
+            taken.number += 1
+        return params
+
+    async def _pass(self, whose: str | None, params: Params, context: MiddlewareContext) -> Params:
+        """The same where something has to be waited for: a function, a count of tokens, a store, its turn."""
         if whose is None:
             whose = await self._whose.asked(context)
-        amounts: Sequence[int] = self._ones
-        if self._tokens:
-            tokens = await self._estimate(params, context)
-            amounts = [*amounts, *[tokens] * (len(self._limits) - self._requests)]
-        taken = context.state(self)["taken"] = _Taken(whose, amounts, len(context.attempts))
+        tokens = await self._estimate(params, context) if self._tokens else 0
+        taken = context.state(self)["taken"] = _Taken(whose, tokens, len(context.attempts))
         if self._waits and whose in self._lines:
             await self._wait(taken, None, params, context)
             return params
+        return await self._enter(taken, params, context)
+
+    async def _enter(self, taken: _Taken, params: Params, context: MiddlewareContext) -> Params:
         refused = await self._take(taken, params, context)
         if refused is not None:
             if not self._waits or refused.retry_after_s is None:
@@ -122,27 +141,33 @@ class RateLimit(Keeping):
 
     def on_end(self, outcome: Outcome, context: MiddlewareContext) -> Awaitable[None] | None:
         """Give back what was not used, take what was used beyond."""
+        state = context.state(self)
+        taken: _Taken | None = state.get("taken")
         scripts: Sequence[Script] = ()
-        taken: _Taken | None = context.state(self).get("taken")
         if taken is not None and taken.number:
-            attempts = context.attempts[taken.attempts :]
-            if not attempts and outcome.status in ("failed", "cancelled"):
+            if outcome.status in ("failed", "cancelled") and len(context.attempts) == taken.attempts:
                 scripts = self._returns(taken)
             elif taken.number > self._requests:
-                estimate, used = taken.amounts[-1], 0
-                for attempt in attempts:
-                    usage = told(attempt)
-                    if usage is not None:
-                        used += int(usage.total_tokens or 0)
-                    elif not unused(attempt):
-                        used += estimate
-                if used != estimate:
-                    limits = self._limits[self._requests :]
-                    scripts = [Return(self._key(taken.line, one), estimate - used, one.amount, one.period_s)
-                               for one in limits]  # fmt: skip
-        if not scripts and not self.store.remote:
-            return None
-        return self._end(taken, scripts, context)
+                scripts = self._settles(taken, context)
+        if self.memory is None or (scripts and (self._waits or "local" in state)):
+            return self._end(taken, scripts, context)
+        for name, key, arguments in scripts:
+            self.memory.decide(name, key, *arguments)
+        return None
+
+    def _settles(self, taken: _Taken, context: MiddlewareContext) -> Sequence[Script]:
+        """What puts the tokens that were used in the place of the estimate."""
+        used = 0
+        for attempt in context.attempts[taken.attempts :]:
+            usage = told(attempt)
+            if usage is not None:
+                used += int(usage.total_tokens or 0)
+            elif not unused(attempt):
+                used += taken.tokens
+        left = taken.tokens - used
+        if not left:
+            return ()
+        return [Return(take.key, left, *take.arguments[1:]) for take in self._known_takes(taken.line)[self._requests :]]
 
     async def _end(self, taken: _Taken | None, scripts: Sequence[Script], context: MiddlewareContext) -> None:
         await self.write(context, *scripts)
@@ -183,29 +208,35 @@ class RateLimit(Keeping):
         return None
 
     def _takes(self, taken: _Taken) -> Sequence[Script]:
-        line = taken.line
+        scripts = self._known_takes(taken.line)
+        if not self._tokens:
+            return scripts
+        tokens = [Script("take", key, (taken.tokens, *rest)) for _, key, (_, *rest) in scripts[self._requests :]]
+        return [*scripts[: self._requests], *tokens]
+
+    def _known_takes(self, line: str) -> Sequence[Script]:
+        """What takes one of each limit."""
         scripts = self._known.get(line)
         if scripts is None:
             scripts = [Take(self._key(line, one), 1, one.amount, one.period_s) for one in self._limits]
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[line] = scripts
-        if not self._tokens:
-            return scripts
-        number = self._requests
-        tokens = [Take(one.key, amount, *one.arguments[1:])
-                  for one, amount in zip(scripts[number:], taken.amounts[number:], strict=True)]  # fmt: skip
-        return [*scripts[:number], *tokens]
+        return scripts
 
     def _returns(self, taken: _Taken) -> list[Script]:
-        given = zip(self._limits[: taken.number], taken.amounts, strict=False)
+        given = self._takes(taken)[: taken.number]
         taken.number = 0
-        return [Return(self._key(taken.line, one), amount, one.amount, one.period_s) for one, amount in given]
+        return [Return(take.key, *take.arguments) for take in given]
+
+    def _amounts(self, taken: _Taken) -> list[int]:
+        """How much it wants of each limit."""
+        return [1 if limit.unit == "requests" else taken.tokens for limit in self._limits]
 
     def _exceeded(self, taken: _Taken, at: int, retry_after_s: float | None) -> RateLimitExceeded:
         self.count("rejected")
-        limit, amount = self._limits[at], taken.amounts[at]
-        what = f"this call may use {amount} tokens" if limit.unit == "tokens" else "this is one request more"
+        limit = self._limits[at]
+        what = f"this call may use {taken.tokens} tokens" if limit.unit == "tokens" else "this is one request more"
         when = "it can never pass" if retry_after_s is None else f"it may pass in {retry_after_s:.1f} s"
         mend = f"calls wait up to {self._most_s:g} s (max_wait_s)" if self._waits else 'on_exceeded "wait" would wait'
         return RateLimitExceeded(
@@ -223,7 +254,7 @@ class RateLimit(Keeping):
         """Wait for its turn, and take; raises RateLimitExceeded where that would come too late."""
         until, line = clock() + self._most_s, taken.line
         at, pause_s = (0, 0.0) if refused is None else (taken.number, refused.retry_after_s)
-        ticket = self._lines.join(line, taken.amounts)
+        ticket = self._lines.join(line, self._amounts(taken))
         try:
             if self._lines.ahead(line, ticket):
                 at, pause_s = await self._foretold(taken, ticket, params, context)
@@ -251,12 +282,12 @@ class RateLimit(Keeping):
         self, taken: _Taken, ticket: Ticket, params: Params, context: MiddlewareContext
     ) -> tuple[int, float]:
         """Which limit keeps it waiting longest behind those who are before it, and for how many seconds."""
-        keys = [self._key(taken.line, limit) for limit in self._limits]
-        rates = await self.ask([Peek(key) for key in keys], params, context) or [None] * len(keys)
+        peeks = [Peek(take.key) for take in self._known_takes(taken.line)]
+        rates = await self.ask(peeks, params, context) or [None] * len(peeks)
         before = self._lines.ahead(taken.line, ticket)
-        longest = (0, 0.0)
+        amounts, longest = self._amounts(taken), (0, 0.0)
         for at, (limit, rate) in enumerate(zip(self._limits, rates, strict=True)):
-            wanted = taken.amounts[at] + sum(amounts[at] for amounts in before)
+            wanted = amounts[at] + sum(amounts[at] for amounts in before)
             pause_s = ((rate.used if rate else 0.0) + wanted - limit.amount) * limit.period_s / limit.amount
             if pause_s > longest[1]:
                 longest = at, pause_s

@@ -72,7 +72,6 @@ class MemoryStore:
     async def run(self, *scripts: Script) -> list[Any]:
         """Run scripts in order, up to the first that stops."""
         results: list[Any] = []
-        states = self._states
         with self._lock:
             now = self._clock()
             for name, key, arguments in scripts:
@@ -84,27 +83,41 @@ class MemoryStore:
                     self._put(key, value, ttl_s, now)
                     result = None
                 else:
-                    old = states.get(key)
-                    if old is None and len(states) >= self._sweep_at:
-                        self._sweep(now)
-                    try:
-                        state, result = STEPS[name](old, now, *arguments)
-                    except Corrupt:
-                        raise StoreUnavailable("a key holds an entry of another kind", url=self.url, key=key) from None
-                    if state is None:
-                        states.pop(key, None)
-                    elif state is not old:
-                        states[key] = state
+                    result = self._step(name, key, arguments, now)
                 results.append(result)
                 if stops(result):
                     break
         return results
+
+    def decide(self, name: str, key: str, *arguments: Any) -> Any:
+        """Run one script that decides (no Read, no Write), without a coroutine.
+
+        >>> MemoryStore().decide("take", "requests", 1, 60, 60.0).remaining
+        59.0
+        """
+        with self._lock:
+            return self._step(name, key, arguments, self._clock())
 
     async def ping(self) -> None:
         """It is always there."""
 
     async def aclose(self) -> None:
         """Nothing is open; what is kept stays."""
+
+    def _step(self, name: str, key: str, arguments: tuple[Any, ...], now: float) -> Any:
+        states = self._states
+        old = states.get(key)
+        if old is None and len(states) >= self._sweep_at:
+            self._sweep(now)
+        try:
+            state, result = STEPS[name](old, now, *arguments)
+        except Corrupt:
+            raise StoreUnavailable("a key holds an entry of another kind", url=self.url, key=key) from None
+        if state is None:
+            states.pop(key, None)
+        elif state is not old:
+            states[key] = state
+        return result
 
     def _put(self, key: str, value: bytes, ttl_s: float, now: float) -> bool:
         self._forget(key)

@@ -85,7 +85,7 @@ async def call(model, mode, prompt="hello", **params):
 
 
 async def standing(budget, whose="global"):
-    [found] = await budget.store.run(Peek(budget._prefix() + whose))
+    [found] = await budget.store.run(Peek(budget._opened()[0] + whose))
     return found or Spending(True, 0, 0)
 
 
@@ -171,7 +171,7 @@ def test_what_is_spent_is_spent_and_the_next_window_is_new(mode, clock):
         assert stands(budget, "user:ada") == (True, calls * CENT, 0)
     with pytest.raises(BudgetExceeded) as caught:
         asyncio.run(call(model, mode, max_tokens=10))
-    assert caught.value.retry_after == budget._window.ends - clock.now
+    assert caught.value.retry_after == budget._window[1] - clock.now
     assert str(caught.value).startswith("the budget of $0.05 a day (key: user): $0.05 are spent, $0 reserved")
     assert "openai/gpt-4o may cost up to $0.01" in str(caught.value)
     assert "ada" not in str(caught.value)
@@ -745,6 +745,6 @@ def test_the_lease_of_a_call_says_who_holds_it(clock):
     wrapped(ScriptedModel(said()), budget, clock=clock)
     context = MiddlewareFactory(preset=None).create_context("openai", "gpt-4o")
     [script] = budget.foresee({"messages": [], "max_tokens": 10}, context)
-    assert script == Reserve(budget._prefix() + "global", f"{context.request_id}:0", 10 * MILLI, 10**9, 3600.0,
-                             budget._window.ends - clock.now + 3600.0)  # fmt: skip
-    assert isclose(script.arguments[-1], budget._window.ends - clock.now + 3600)
+    assert script == Reserve(budget._opened()[0] + "global", f"{context.request_id}:0", 10 * MILLI, 10**9, 3600.0,
+                             budget._window[1] - clock.now + 3600.0)  # fmt: skip
+    assert isclose(script.arguments[-1], budget._window[1] - clock.now + 3600)

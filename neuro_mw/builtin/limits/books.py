@@ -16,22 +16,28 @@ class Call:
     __slots__ = ("booked", "leases")
 
     def __init__(self) -> None:
-        self.leases, self.booked = 0, set[int]()
+        self.leases = 0
+        self.booked: set[int] = set()
 
 
 class Held:
     """Of one passage: what it reserved under a lease (None: nothing), and how many attempts there were before.
 
-    ``prefix`` begins the keys of all budgets of this window, ``key`` is the one that is meant.
+    ``prefix`` begins the keys of all budgets of this window, which are kept for ``ttl_s``; ``key`` is the one that is
+    meant.
     """
 
-    __slots__ = ("amount", "attempts", "call", "key", "lease", "prefix", "said")
+    __slots__ = ("amount", "attempts", "call", "key", "lease", "prefix", "said", "ttl_s")
 
-    def __init__(self, call: Call, attempts: int, prefix: str) -> None:
-        self.call, self.attempts, self.prefix = call, attempts, prefix
+    def __init__(self, call: Call, attempts: int, prefix: str, ttl_s: float) -> None:
+        self.call, self.attempts, self.prefix, self.ttl_s = call, attempts, prefix, ttl_s
         self.key, self.amount = prefix, 0
         self.lease: str | None = None
         self.said: dict[str, Any] | None = None
+
+    def next_lease(self, context: MiddlewareContext) -> str:
+        """The name of the next lease of the call."""
+        return f"{context.request_id}:{self.call.leases}"
 
     def closed(self, context: MiddlewareContext, prices: Prices, *, per_model: bool) -> tuple[list[Script], list[str]]:
         """What is to be written as the passage ends, and what was not known of its attempts.

@@ -36,7 +36,6 @@ class Window(NamedTuple):
     begins: float
     ends: float | None
 
-
 def window_at(kind: str | float | None, now: float) -> Window:
     """The window that holds now; stretches of seconds are counted from 1970 on.
 
