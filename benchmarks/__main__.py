@@ -1,4 +1,4 @@
-"""``python -m benchmarks [chain|stream|build|stats|import|providers|tokens|guardrails|resilience ...]``.
+"""``python -m benchmarks [chain|stream|build|stats|import|providers|tokens|guardrails|resilience|state ...]``.
 
 Options: ``--json``, ``--quick``, ``--data DIR``. Figures are never asserted.
 """
@@ -27,6 +27,7 @@ MODULES = {
     "tokens": "tokens",
     "guardrails": "guardrails",
     "resilience": "resilience",
+    "state": "state",
 }
 TITLES = {
     "chain": "one generate through no-op layers, microseconds a call",
@@ -38,6 +39,7 @@ TITLES = {
     "tokens": "counting tokens and finding prices; what the encodings make of the same text",
     "guardrails": "guardrails: 4 KB are 4,096 characters, a chunk is 4; what they find, and what they should not",
     "resilience": "resilience on the happy path, microseconds a call and a part: its own (to an empty layer), in all",
+    "state": "cache, rate_limit and budget in memory, on sqlite and on Valkey, microseconds a call; round trips",
 }
 
 

@@ -28,10 +28,15 @@ import neuro_mw
 from neuro_mw.builtin import Fallback, Retry
 from neuro_mw.builtin._attempts import Failure, FailureOrLimit
 from neuro_mw.builtin._catalog import CATALOG
+from neuro_mw.builtin._keeping import OnStoreFailure
 from neuro_mw.builtin.guardrails.channels import CHANNELS
 from neuro_mw.builtin.guardrails.judge_settings import ModelFilter, PrecallEvaluation
 from neuro_mw.config import ConditionsConfig, FactoryFile, MiddlewareEntry
 from neuro_mw.options import PER_MODEL
+from neuro_mw.state import Rate, Spending, address
+from neuro_mw.state.memory import MemoryStore
+from neuro_mw.state.redis import RedisStore
+from neuro_mw.state.sqlite import SqliteStore
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -242,29 +247,37 @@ FIELDS = {
     "field of Outcome": [one.name for one in dataclasses.fields(neuro_mw.Outcome)],
     "field of MiddlewareStats": [one.name for one in dataclasses.fields(neuro_mw.MiddlewareStats)],
     "hook": list(neuro_mw.Hooks._fields),
+    "attribute of the context": [name for name in vars(neuro_mw.MiddlewareContext) if not name.startswith("_")],
+    "attribute of a middleware": [name for name in vars(neuro_mw.Middleware) if not name.startswith("_")],
+    "name of neuro_mw.state": neuro_mw.state.__all__,
     "method of the registry": [name for name in vars(neuro_mw.MiddlewareRegistry) if not name.startswith("_")],
     "method of the factory": [name for name in vars(neuro_mw.MiddlewareFactory) if not name.startswith("_")],
     "method of a wrapped model": [name for name in vars(neuro_mw.WrappedModel) if not name.startswith("_")],
 }
-# of the registry, but for the factory's own use
+# for this package's own use: of the registry, and of the context
 INTERNAL = {"add", "configure", "derive", "ids", "keep_only", "layers", "lookup", "registrations", "version"}
-INTERNAL |= {"would_use", "store", "close_store"}
+INTERNAL |= {"would_use", "for_call", "fork"}
 
 
 @pytest.mark.parametrize("what", list(FIELDS))
 def test_options_and_fields_are_documented(what: str) -> None:
-    names = [name for name in FIELDS[what] if not (what == "method of the registry" and name in INTERNAL)]
+    internal = INTERNAL if what in ("method of the registry", "attribute of the context") else set()
+    names = [name for name in FIELDS[what] if name not in internal]
     assert names
     assert [name for name in names if not documented(name)] == [], what
 
 
 # where the options of a built-in stand, if not in resilience.md under its id
 SECTIONS = {"Analytics": ("middleware.md", "analytics"), "Guardrails": ("guardrails.md", "Options")}
+STATEFUL = {"Budget": "budget", "Cache": "cache", "RateLimit": "rate_limit"}
+SECTIONS |= {name: ("state.md", id) for name, id in STATEFUL.items()}
 MEANS = {"none": {"None", "[]", "{}"}, "off": {"None", "False"}, "on": {"True"}, "empty": {"[]", "{}"}}
 
 
 def section(page: str, heading: str) -> str:
-    return re.split(r"^##? ", TEXT[page].split(f"\n## {heading}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
+    """The text under a heading, without the examples, in which a line may begin with '#', too."""
+    text = _FENCE.sub("", TEXT[page])
+    return re.split(r"^##? ", text.split(f"\n## {heading}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def described_options(text: str) -> dict[str, str]:
@@ -316,6 +329,63 @@ def test_every_option_of_a_built_in_stands_with_its_default(name: str) -> None:
     assert wrong == {}, described
 
 
+STORES: dict[str, tuple[Any, Any]] = {
+    "memory": (MemoryStore, address._OF_MEMORY),
+    "sqlite": (SqliteStore, address._OF_SQLITE),
+    "redis": (RedisStore, address._OF_REDIS),
+}
+
+
+def test_the_tables_of_stores_are_the_truth() -> None:
+    text = section("state.md", "The stores")
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]+) \| (.+?) \| .+ \|$", text, re.MULTILINE)
+    described = {(store, name): default for name, stores, default in rows for store in stores.split(", ")}
+    assert len(described) == sum(len(stores.split(", ")) for _, stores, _ in rows)
+    assert set(described) == {(store, name) for store, (_, options) in STORES.items() for name in options}
+    for (store, name), written in described.items():
+        assert says(written, inspect.signature(STORES[store][0]).parameters[name].default), (store, name)
+    for url in re.findall(r"`([a-z+]+://[^`]*)`", text.split("\n1. ")[0]):
+        assert type(neuro_mw.state.open_store(url.replace("...", "host"))) in {kind for kind, _ in STORES.values()}
+    assert set(re.findall(r"`([a-z+]+)(?:://[^`]*)?`", text.split("\n1. ")[0])) >= set(address._SCHEMES)
+
+
+def test_the_table_of_scripts_is_the_truth() -> None:
+    rows = re.findall(r"^\| `((\w+)\(.*?\))` \|.*\| (.+) \|$", section("state.md", "State of your own"), re.MULTILINE)
+    makers = {name for name in neuro_mw.state.__all__ if name[0].isupper() and inspect.isfunction(state_name(name))}
+    assert {name for _, name, _ in rows} == makers
+    for written, name, _ in rows:
+        assert written == f"{name}({', '.join(inspect.signature(state_name(name)).parameters)})"
+    results = {name: result for _, name, result in rows}
+    for kind, name in ((Rate, "Take"), (Spending, "Reserve")):
+        assert [field for field in kind._fields if not documented(field, results[name])] == []
+
+
+def state_name(name: str) -> Any:
+    return getattr(neuro_mw.state, name)
+
+
+def test_the_preset_cost_is_shown_as_it_is() -> None:
+    (shown,) = (tomllib.loads(block.text) for block in BLOCKS["state.md"] if block.text.startswith("description"))
+    assert shown == tomllib.loads((ROOT / "presets" / "cost.toml").read_text("utf-8"))
+
+
+def test_the_table_of_what_holds_while_a_store_is_away_is_the_truth() -> None:
+    text = section("state.md", "While the store is away")
+    rows = re.findall(r'^\| "(\w+)" \| .+ \| `(\w+)` \|$', text, re.MULTILINE)
+    real = {name: real_options(getattr(neuro_mw.builtin, name).Config)["on_store_failure"] for name in STATEFUL}
+    assert {id: policy for policy, id in rows} == {STATEFUL[name]: policy for name, policy in real.items()}
+    assert {policy for policy, _ in rows} == set(get_args(OnStoreFailure))
+
+
+def test_what_stateful_built_ins_count_is_documented() -> None:
+    for id in STATEFUL.values():
+        files = [ROOT / "neuro_mw" / "builtin" / f"{id}.py", ROOT / "neuro_mw" / "builtin" / "_keeping.py"]
+        source = "\n".join(file.read_text("utf-8") for file in files)
+        counted = set(re.findall(r'count\(f?"([a-z_]+[."])', source))
+        assert len(counted) > 2
+        assert [name for name in counted if f"`{name.rstrip(chr(34))}" not in TEXT["state.md"]] == [], id
+
+
 def test_the_tables_of_failures_and_of_the_order_are_the_truth() -> None:
     text = section("resilience.md", "What is tried again, and what is final")
     rows = re.findall(r"^\| `(\w+)` \| .+ \| ([\w ]+) \| ([\w ]+) \|$", text, re.MULTILINE)
@@ -357,6 +427,7 @@ def test_the_table_of_presets_for_resilience_is_the_truth() -> None:
     entries = presets.entries("production")
     plain = {id for id, entry in entries.items() if entry == {}}
     assert {id for id, both in cells.items() if "with its defaults" in both} == plain - {"analytics"}
+    assert "cache" in plain  # state.md says so
     times = tomllib.loads(cells["timeout"][0].replace("`", "").replace(", ", "\n"))
     assert entries["timeout"] == presets.entries("resilience")["timeout"] == {"config": times}
 
@@ -416,6 +487,8 @@ def test_architecture_names_every_module() -> None:
     package = ROOT / "neuro_mw"
     files = [path.name for path in package.glob("*.py") if path.name != "__init__.py"]
     folders = [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
+    files += [path.name for folder in ("state", "builtin/limits", "builtin/caching")
+              for path in (package / folder).glob("*.*") if path.name != "__init__.py"]  # fmt: skip
     assert [name for name in files + folders if f"`{name}`" not in page] == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Sequence
+from itertools import count
 from math import inf
 from time import monotonic
 from time import time as clock
@@ -28,6 +29,7 @@ _log = logging.getLogger("neuro_mw")
 
 _ROOM = 16  # an estimate of the input has to fit so many times more; near the end tokens are counted
 _SAY_AGAIN_S = 60.0
+_next = count().__next__  # the name of a lease in memory
 
 
 class Budget(Keeping):
@@ -101,7 +103,7 @@ class Budget(Keeping):
 
     def _reserved(self, held: Held, params: Params, context: MiddlewareContext) -> bool:
         """Reserve in memory; False where that says no, or something has to be known first: then it is decided again."""
-        script = self._first(held, params, context)
+        script = self._first(held, _next(), params, context)
         if script is None or self.memory is None:
             return False
         try:
@@ -113,7 +115,7 @@ class Budget(Keeping):
             held.lease, held.amount = script.arguments[:2]
         return standing.granted
 
-    def _first(self, held: Held, params: Params, context: MiddlewareContext) -> Script | None:
+    def _first(self, held: Held, lease: Any, params: Params, context: MiddlewareContext) -> Script | None:
         """What an attempt reserves, as far as that can be told without waiting or counting."""
         rates = self._prices.rates(context.provider, context.model)
         output = None if rates is None else rates.longest(params)
@@ -122,7 +124,7 @@ class Budget(Keeping):
         amount, most = self._estimate(rates, params, context.model, output)
         if not 0 < amount <= most:
             return None
-        arguments = held.next_lease(context), amount, most, self._lease_s, held.ttl_s
+        arguments = lease, amount, most, self._lease_s, held.ttl_s
         return Script("reserve", held.key, arguments)  # as `Reserve` makes it of what is known to be right
 
     async def _enter(self, held: Held, whose: str | None, params: Params, context: MiddlewareContext) -> Params:
@@ -161,7 +163,7 @@ class Budget(Keeping):
         prefix, ttl_s = self._opened()
         held = Held(Call(), 0, prefix, ttl_s)
         held.key = prefix + whose
-        script = self._first(held, params, context)
+        script = self._first(held, held.next_lease(context), params, context)
         return () if script is None else (script,)
 
     async def _reserve(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from .protocol import MAX_VALUE_BYTES, StoreUnavailable, check_size, lifetime
@@ -42,7 +42,7 @@ class MemoryStore:
     ) -> None:
         self.max_entries, self.max_bytes, self.max_value_bytes = max_entries, max_bytes, max_value_bytes
         self.max_meters, self._clock = max_meters, clock
-        self._lock = Lock()
+        self._lock = RLock()
         self._values: OrderedDict[str, tuple[bytes, float, float]] = OrderedDict()  # value, when it was set, ttl
         self._bytes = 0
         self._states: dict[str, State] = {}
@@ -83,7 +83,7 @@ class MemoryStore:
                     self._put(key, value, ttl_s, now)
                     result = None
                 else:
-                    result = self._step(name, key, arguments, now)
+                    result = self.decide(name, key, *arguments)
                 results.append(result)
                 if stops(result):
                     break
@@ -95,29 +95,27 @@ class MemoryStore:
         >>> MemoryStore().decide("take", "requests", 1, 60, 60.0).remaining
         59.0
         """
+        states = self._states
         with self._lock:
-            return self._step(name, key, arguments, self._clock())
+            now = self._clock()
+            old = states.get(key)
+            if old is None and len(states) >= self._sweep_at:
+                self._sweep(now)
+            try:
+                state, result = STEPS[name](old, now, *arguments)
+            except Corrupt:
+                raise StoreUnavailable("a key holds an entry of another kind", url=self.url, key=key) from None
+            if state is None:
+                states.pop(key, None)
+            elif state is not old:
+                states[key] = state
+        return result
 
     async def ping(self) -> None:
         """It is always there."""
 
     async def aclose(self) -> None:
         """Nothing is open; what is kept stays."""
-
-    def _step(self, name: str, key: str, arguments: tuple[Any, ...], now: float) -> Any:
-        states = self._states
-        old = states.get(key)
-        if old is None and len(states) >= self._sweep_at:
-            self._sweep(now)
-        try:
-            state, result = STEPS[name](old, now, *arguments)
-        except Corrupt:
-            raise StoreUnavailable("a key holds an entry of another kind", url=self.url, key=key) from None
-        if state is None:
-            states.pop(key, None)
-        elif state is not old:
-            states[key] = state
-        return result
 
     def _put(self, key: str, value: bytes, ttl_s: float, now: float) -> bool:
         self._forget(key)

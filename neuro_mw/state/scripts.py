@@ -222,6 +222,9 @@ def _opened(state: State | None, now: float) -> Budget | None:
         return None
     if type(state) is not Budget:
         raise Corrupt
+    if state.at <= now < state.first_end and now < state.at + state.ttl_s:
+        state.at = now
+        return state
     if now >= state.at + state.ttl_s:
         return None
     if now < state.at or now >= state.first_end:
@@ -234,8 +237,9 @@ def _opened(state: State | None, now: float) -> Budget | None:
 
 
 def _drop(budget: Budget, lease: str) -> None:
-    if lease in budget.leases:
-        budget.reserved -= budget.leases.pop(lease).amount
+    held = budget.leases.pop(lease, None)
+    if held is not None:
+        budget.reserved -= held.amount
 
 
 def _reserve(

@@ -32,7 +32,7 @@ class Held:
     def __init__(self, call: Call, attempts: int, prefix: str, ttl_s: float) -> None:
         self.call, self.attempts, self.prefix, self.ttl_s = call, attempts, prefix, ttl_s
         self.key, self.amount = prefix, 0
-        self.lease: str | None = None
+        self.lease: Any = None
         self.said: dict[str, Any] | None = None
 
     def next_lease(self, context: MiddlewareContext) -> str:
