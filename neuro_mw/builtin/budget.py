@@ -29,7 +29,7 @@ _log = logging.getLogger("neuro_mw")
 
 _ROOM = 16  # an estimate of the input has to fit so many times more; near the end tokens are counted
 _SAY_AGAIN_S = 60.0
-_next = count().__next__  # the name of a lease in memory
+_next = count(1).__next__  # the name of a lease in memory
 
 
 class Budget(Keeping):

@@ -79,6 +79,8 @@ class Cache(Keeping):
     def __init__(self, config: Any = None, /, **options: Any) -> None:
         super().__init__(config, **options)
         self._flights, self._count = Flights(), self.tally.add
+        self._scope, self._ttl_s = self.config.scope, self.config.ttl_s
+        self._cool = self.config.max_temperature is not None
         self._left_out = LEFT_OUT.union(self.config.ignore)
         self._facts = f"{sorted(set(self.config.ignore))}{self.config.keep_truncated}"
 
@@ -98,11 +100,10 @@ class Cache(Keeping):
 
     def _key(self, params: Params, context: MiddlewareContext) -> tuple[str, str]:
         """The key of a call; where it is not for the cache, "" and why."""
-        config = self.config
-        who = "global" if config.scope == "global" else scope_of(config.scope, context)
+        who = self._scope if self._scope == "global" else scope_of(self._scope, context)
         if who is None:
-            return "", f"no_{config.scope}"
-        if not config.is_cool(params.get("temperature")):
+            return "", f"no_{self._scope}"
+        if self._cool and not self.config.is_cool(params.get("temperature")):
             return "", "temperature"
         provider, model = context.provider, context.model
         if "model" in params and params["model"] == model:  # the same request, whether it says so or not
@@ -125,7 +126,7 @@ class Cache(Keeping):
             self._count(f"uncached.{why_not}")
             return await do_generate(params)  # type: ignore[no-any-return]  # it is untyped here
         state = context.state(self)
-        if (found := await self._at_hand(key, state)) is not None:
+        if (found := self._at_hand(key, state)) is not None:
             return found
         while True:
             flight, leads = self._board(key, state)
@@ -152,7 +153,7 @@ class Cache(Keeping):
                 yield part
             return
         state = context.state(self)
-        if (found := await self._at_hand(key, state)) is not None:
+        if (found := self._at_hand(key, state)) is not None:
             for part in parts_of(found):
                 yield part
             return
@@ -211,19 +212,23 @@ class Cache(Keeping):
         self._count("followed")
         state["follows"] = flight
 
-    async def _at_hand(self, key: str, state: dict[str, Any]) -> Response | None:
+    def _at_hand(self, key: str, state: dict[str, Any]) -> Response | None:
         """The answer that is kept, where that is in memory: nothing is waited for, so nobody needs to follow."""
-        if self.memory is None:
+        memory = self.memory
+        if memory is None or (entry := memory.value(key)) is None:
             return None
-        found = await self._read(await self.memory.get(key), key, state)
-        return None if found is None else found[0]
+        found = self._read(entry, state)
+        if found is None:
+            memory.discard(key)
+            return None
+        return found[0]
 
     async def _look_up(self, key: str, flight: Flight, params: Params, context: MiddlewareContext) -> Response | None:
         """The answer that is kept elsewhere, for all who are on this flight; None where the model has to be asked."""
         state = context.state(self)
         if self.memory is None:
             entries = await self.ask((Read(key),), params, context)
-            found = await self._read(entries[0], key, state) if entries else None
+            found = self._read(entries[0], state) if entries and entries[0] is not None else None
             if found is not None:
                 if flight.followers:
                     flight.land(*found)
@@ -231,27 +236,26 @@ class Cache(Keeping):
                 return found[0]
             if not entries:  # it is away
                 key = ""
+            elif entries[0] is not None:
+                with suppress(StoreUnavailable):
+                    await self.store.delete(key)
         self._count("misses")
         state["key"] = key
         return None
 
-    async def _read(self, entry: bytes | None, key: str, state: dict[str, Any]) -> tuple[Response, float] | None:
-        """The answer of an entry, and when it was made; None where there is none that may be given."""
-        if entry is None:
-            return None
+    def _read(self, entry: bytes, state: dict[str, Any]) -> tuple[Response, float] | None:
+        """The answer of an entry, and when it was made; None where it is too old or cannot be read."""
         try:
-            found, made_at = unpacked(entry)
+            found = unpacked(entry)
         except Corrupt:
             self._count("corrupt")
-            with suppress(StoreUnavailable):
-                await self.store.delete(key)
             return None
-        age_s = max(0.0, time() - made_at)
-        if age_s >= self.config.ttl_s:
+        age_s = time() - found[1]
+        if age_s >= self._ttl_s:
             return None
         self._count("hits")
-        state["age_s"] = age_s
-        return found, made_at
+        state["age_s"] = age_s if age_s > 0 else 0.0
+        return found
 
     # --- the end -------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,10 @@ class MemoryStore:
 
     async def get(self, key: str) -> bytes | None:
         """The value of a key, or None."""
+        return self.value(key)
+
+    def value(self, key: str) -> bytes | None:
+        """The same without a coroutine."""
         with self._lock:
             return self._value(key, self._clock())
 
@@ -65,6 +69,10 @@ class MemoryStore:
 
     async def delete(self, key: str) -> None:
         """Forget a key."""
+        self.discard(key)
+
+    def discard(self, key: str) -> None:
+        """The same without a coroutine."""
         with self._lock:
             self._forget(key)
             self._states.pop(key, None)

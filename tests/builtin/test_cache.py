@@ -505,18 +505,18 @@ def test_a_corrupt_entry_is_a_miss_and_deleted(entry, mode):
 
     async def main():
         await ask(wrapped, mode)
-        keys, get = [], cache.store.get
+        keys, value = [], cache.store.value
 
-        async def seen(key):
+        def seen(key):
             keys.append(key)
-            return await get(key)
+            return value(key)
 
-        cache.store.get = seen
+        cache.store.value = seen
         await ask(wrapped, mode)
         await cache.store.set(keys[0], entry)
         response = await ask(wrapped, mode)
         assert (response.text, told(response)) == ("x", False)
-        assert await get(keys[0]) is None
+        assert value(keys[0]) is None
 
     asyncio.run(main())
     assert cache.tally.counts()["corrupt"] == 1
