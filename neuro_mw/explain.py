@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from .frozen import own_copy
+
+_PASSWORD = re.compile(r"(://[^\s/?#@:]*):[^\s/?#]*@")
 
 
 @dataclass(slots=True)
@@ -19,6 +23,19 @@ class PlanEntry:
     hooks: dict[str, list[str]]
     origin: str
     config: dict[str, Any]
+
+
+def without_passwords(config: Any) -> Any:
+    """The same for people: a password in a URL is no part of it.
+
+    >>> without_passwords({"store": "redis://app:secret@cache:6379/0"})
+    {'store': 'redis://app:***@cache:6379/0'}
+    """
+    if isinstance(config, str):
+        return _PASSWORD.sub(r"\1:***@", config) if "://" in config else config
+    if isinstance(config, Mapping):
+        return {name: without_passwords(value) for name, value in config.items()}
+    return [without_passwords(value) for value in config] if isinstance(config, list | tuple) else config
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 from .chain import Chain, Router
 from .chain.routing import Resolve, SplitModel
 from .context import MiddlewareContext
-from .explain import ChainPlan, PlanEntry
+from .explain import ChainPlan, PlanEntry, without_passwords
 from .frozen import Bounded, key_of
 from .layer import MODES, Layer
 from .stats import MiddlewareChainStats, MiddlewareExecutionResult, aggregate, last_executions
@@ -87,11 +87,11 @@ class Plan:
                 reason += ", if its custom condition holds"
             hooks = {str(mode): layer.hooks_by_mode(mode) for mode in MODES if layer.conditions.allows_mode(mode)}
             entries.append(PlanEntry(layer.id, layer.priority, refusal is None, reason, hooks,
-                                     layer.instance.origin, layer.config))  # fmt: skip
+                                     layer.instance.origin, without_passwords(layer.config)))  # fmt: skip
         for one in self.off:  # where they would stand
             place = sum(entry.priority >= one.priority for entry in entries)
             entries.insert(place, PlanEntry(one.id, one.priority, False, one.reason, one.hooks(), one.origin,
-                                            dict(one.config)))  # fmt: skip
+                                            without_passwords(one.config)))  # fmt: skip
         return ChainPlan(context.provider, context.model, entries)
 
     def stats(self, context: MiddlewareContext) -> MiddlewareChainStats:

@@ -26,6 +26,7 @@ _MEANWHILE = {
 _ROUNDS = "neuro_mw.rounds"  # in context.shared, by store
 _LET_PASS = "neuro_mw.let_pass"  # in context.shared, the ids of those whose failure changes no answer
 _REST_S = 1.0  # a store that was away is not asked again for so long, so that not every call waits for its timeout
+_SAY_AGAIN_S = 60.0
 
 
 class Round:
@@ -53,7 +54,12 @@ class Keeping(Middleware):
             self.store = open_store(self.config.store, key=f"middleware.{self.metadata.id}.config.store")
         self._own_store = self.config.store is not None
         self._local: Store | None = None
-        self._rests_until = 0.0
+        self._rests_until = self._says_again = 0.0
+
+    @property
+    def id(self) -> str:
+        """The id under which it was registered."""
+        return self.stored_as or self.metadata.id
 
     @property
     def store(self) -> Any:
@@ -69,9 +75,9 @@ class Keeping(Middleware):
         try:
             await self.store.ping()
         except StoreUnavailable as error:
+            self._rest(error)
             if self.config.on_store_failure == "closed":
                 raise
-            self._rest(error)
 
     async def aclose(self) -> None:
         """Close a store of its own; that of the factory is closed by the factory."""
@@ -156,7 +162,7 @@ class Keeping(Middleware):
     def let_pass(self, context: MiddlewareContext) -> None:
         """Put on the receipt that a call went on without it. It changes no answer, so `unspoilt` is not about it."""
         context.passed_over(self)
-        context.shared.setdefault(_LET_PASS, set()).add(self.stored_as)
+        context.shared.setdefault(_LET_PASS, set()).add(self.id)
 
     def unspoilt(self, context: MiddlewareContext) -> bool:
         """Whether nothing that could change an answer failed in this call and was passed over."""
@@ -189,7 +195,7 @@ class Keeping(Middleware):
         if error is not None:
             self._rest(error)
         if policy == "closed":
-            said = f"it was away less than {_REST_S:g} s ago, and {self.metadata.id} is closed while it is"
+            said = f"it was away less than {_REST_S:g} s ago, and {self.id} is closed while it is"
             raise error or StoreUnavailable(said, url=self.store.url)
         self.count("store_away")
         self.let_pass(context)
@@ -202,9 +208,11 @@ class Keeping(Middleware):
 
     def _rest(self, error: StoreUnavailable) -> None:
         now = clock()
-        if now >= self._rests_until:
-            _log.warning("middleware '%s': %s; %s", self.metadata.id, error, _MEANWHILE[self.config.on_store_failure])
-        self._rests_until = now + _REST_S
+        if now >= self._says_again:
+            self._says_again = now + _SAY_AGAIN_S
+            _log.warning("middleware '%s': %s; %s", self.id, error, _MEANWHILE[self.config.on_store_failure])
+        if error.key is None:  # with a key it is that one entry
+            self._rests_until = now + _REST_S
 
 
 def scope_of(kind: str, context: MiddlewareContext) -> str | None:

@@ -233,7 +233,7 @@ class Budget(Keeping):
         if not begins <= now < until:
             name, begins, ends = window_at(self.config.window, now)
             until = inf if ends is None else ends
-            prefix = f"budget:{self.stored_as or self.metadata.id}:{self.config.window}:{name}:"
+            prefix = f"budget:{self.id}:{self.config.window}:{name}:"
             self._window = begins, until, prefix
         ttl_s = until - now + self._lease_s
         return prefix, ttl_s if ttl_s < MAX_TTL_S else MAX_TTL_S
@@ -272,7 +272,7 @@ class Budget(Keeping):
         now = monotonic()
         if self._said_at is None or now >= self._said_at + _SAY_AGAIN_S:
             self._said_at = now
-            _log.warning("middleware '%s': %s: %s are spent, calls go on", self.metadata.id, self._described(),
+            _log.warning("middleware '%s': %s: %s are spent, calls go on", self.id, self._described(),
                          shown(spent))  # fmt: skip
 
     def _described(self) -> str:

@@ -110,7 +110,7 @@ class Cache(Keeping):
             params = {name: value for name, value in params.items() if name != "model"}
         said = [_CONTRACT, self._facts, provider, model, who, context.inside(self).fingerprint]
         hashed = key_of(said, params, self._left_out)
-        return ("", "params") if hashed is None else (f"{self.stored_as or self.metadata.id}:{hashed}", "")
+        return ("", "params") if hashed is None else (f"{self.id}:{hashed}", "")
 
     def foresee(self, params: Params, context: MiddlewareContext) -> Sequence[Script]:
         """The question for an answer, as far as the params do not change on the way in."""

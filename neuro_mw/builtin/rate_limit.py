@@ -77,7 +77,7 @@ class RateLimit(Keeping):
         on_exceeded: Literal["reject", "wait"] = "reject"
         max_wait_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
         """How long a call waits at most, with ``on_exceeded="wait"``; 30 seconds where it is not set."""
-        store: str | None = None
+        store: str | None = Field(default=None, repr=False)
         on_store_failure: OnStoreFailure = "local"
 
         @model_validator(mode="after")
@@ -192,7 +192,7 @@ class RateLimit(Keeping):
         return tokens
 
     def _key(self, whose: str, limit: Any) -> str:
-        return f"rate_limit:{self.stored_as or self.metadata.id}:{limit.unit}:{limit.period_s}:{whose}"
+        return f"rate_limit:{self.id}:{limit.unit}:{limit.period_s}:{whose}"
 
     # --- taking --------------------------------------------------------------------------------------------------
 

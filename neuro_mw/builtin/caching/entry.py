@@ -58,8 +58,8 @@ def unpacked(entry: bytes) -> tuple[Response, float]:
         if ours:
             tool_calls = [_call(*call) for call in calls] if calls else calls
             return Response(
-                text=text, reasoning=reasoning, tool_calls=tool_calls, finish_reason=reason, usage=Usage(*counts), id=id,
-                model=model, created=created, metadata=metadata, provider_fields=fields, other_parts=[],
+                text=text, reasoning=reasoning, tool_calls=tool_calls, finish_reason=reason, usage=Usage(*counts),
+                id=id, model=model, created=created, metadata=metadata, provider_fields=fields, other_parts=[],
             ), made_at  # fmt: skip
     except (ValueError, TypeError):
         pass

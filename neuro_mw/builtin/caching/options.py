@@ -35,7 +35,7 @@ class CacheOptions(BaseModel):
     """Whether answers are kept that ended at a limit of tokens (finish reason "length")."""
     single_flight: bool = True
     """Whether equal calls at once share one answer."""
-    store: str | None = None
+    store: str | None = Field(default=None, repr=False)
     """The URL of a store of its own, instead of the factory's ``state``."""
     on_store_failure: OnStoreFailure = "open"
 
@@ -52,7 +52,8 @@ class CacheOptions(BaseModel):
     def _limits_of_memory(self) -> Any:
         if self.store not in (None, "memory", "memory://"):
             scheme, _, rest = self.store.partition("://")
-            self._refuse_limits("its URL has options for that" if scheme == "memory" and rest else "it is not there")
+            said = "its URL has options for that" if scheme == "memory" and rest else f"the answers are in {scheme}"
+            self._refuse_limits(said)
         return self
 
     def _refuse_limits(self, why: str, of: str = "") -> None:

@@ -60,7 +60,7 @@ class Held:
             else:
                 spent += cost
         if spent:
-            return [*elsewhere, Settle(key, self.lease or "", spent)], unknown
+            return [*elsewhere, Settle(key, "" if self.lease is None else self.lease, spent)], unknown
         if self.lease is not None:
             return [*elsewhere, Release(key, self.lease)], unknown
         return elsewhere, unknown

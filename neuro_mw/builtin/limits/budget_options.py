@@ -29,7 +29,7 @@ class BudgetOptions(BaseModel):
     prices: dict[str, Price] = Field(default_factory=dict)
     """US dollars for one million tokens by "provider/model" or by model, as in analytics."""
     lease_s: float = Field(default=3600.0, gt=0, le=MAX_TTL_S, allow_inf_nan=False)
-    store: str | None = None
+    store: str | None = Field(default=None, repr=False)
     on_store_failure: OnStoreFailure = "closed"
 
     @model_validator(mode="after")
