@@ -100,12 +100,14 @@ class Call:
 class Inside:
     """The middlewares that apply further in, outermost first, and a hash of what they are.
 
-    ``fingerprint`` differs where ids, versions, configs or failure policies of these layers do, or the model behind
-    them; it is the same in each process.
+    ``fingerprint`` differs where ids, versions, configs or failure policies of these layers do, the code of hooks that
+    are not ours, or the model behind them (its type, and its `identity` where it has one); it is the same in each
+    process. ``lenient``: one of them that may change answers, no observer, is passed over where it fails.
     """
 
     middlewares: tuple[Any, ...]
     fingerprint: str
+    lenient: bool = False
 
 
 class MiddlewareContext:
@@ -120,7 +122,8 @@ class MiddlewareContext:
     """
 
     __slots__ = (
-        "_call", "_chain", "_executions", "_metadata", "_state", "mode", "model", "options", "provider", "session",
+        "_call", "_chain", "_executions", "_made", "_metadata", "_state", "mode", "model", "options", "provider",
+        "session",
     )  # fmt: skip
 
     def __init__(
@@ -143,6 +146,7 @@ class MiddlewareContext:
         self._call = Call(provider)
         self._chain: Any = None  # the one that the call is in
         self._executions = self._call.executions
+        self._made: tuple[list[Attempt], ...] = ()  # of this fork, and before it of those around it
 
     @property
     def metadata(self) -> CallMetadata:
@@ -167,9 +171,20 @@ class MiddlewareContext:
         return self._call.attempts
 
     @property
+    def own_attempts(self) -> list[Attempt]:
+        """Of the attempts, those made further in than this: of one retry, not of those before it or beside it."""
+        return self._made[-1] if self._made else self._call.attempts
+
+    @property
     def given(self) -> Params:
         """The params as the caller gave them, before any layer; not to be changed."""
         return self._call.params or {}
+
+    def made(self, attempt: Attempt) -> None:
+        """An attempt begins (for the chain)."""
+        self._call.attempts.append(attempt)
+        for attempts in self._made:
+            attempts.append(attempt)
 
     @property
     def sent(self) -> Params | None:
@@ -232,6 +247,7 @@ class MiddlewareContext:
         fresh.provider, fresh.model, fresh.session, fresh.mode = self.provider, self.model, self.session, mode
         fresh.options = self.options.copy()
         fresh._state = fresh._metadata = fresh._chain = None
+        fresh._made = ()
         fresh._call = call = Call(self.provider)
         fresh._executions = call.executions
         return fresh
@@ -243,6 +259,7 @@ class MiddlewareContext:
         fork.options, fork.session, fork.mode = self.options, self.session, self.mode
         fork._state, fork._metadata, fork._call = None, self._metadata, self._call
         fork._chain, fork._executions = self._chain, self._executions
+        fork._made = (*self._made, [])
         return fork
 
     def __repr__(self) -> str:

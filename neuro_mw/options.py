@@ -26,7 +26,7 @@ class MiddlewareFactoryOptions:
     enabled_middleware: Sequence[str] = ()
     disabled_middleware: Sequence[str] = ()
     plugins: bool | Sequence[str] = True
-    state: str = "memory"
+    state: str = field(default="memory", repr=False)  # it may hold a password
     on_block: str = "respond"
     driver: str = "auto"
     preset_tables: Mapping[str, Any] = field(default_factory=dict)

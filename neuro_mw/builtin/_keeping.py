@@ -15,6 +15,9 @@ from neuro_mw import Middleware, MiddlewareContext, Params
 from neuro_mw.state import Release, Script, Store, StoreUnavailable, open_store
 from neuro_mw.state.memory import MemoryStore
 
+from ._owed import Owed, owed_to
+from ._round import Round, Write, begin, end, round_of
+
 _log = logging.getLogger("neuro_mw")
 
 OnStoreFailure = Literal["open", "closed", "local"]
@@ -23,21 +26,9 @@ OnStoreFailure = Literal["open", "closed", "local"]
 _MEANWHILE = {
     "open": "calls pass without it", "closed": "calls are refused", "local": "this process goes on alone",
 }  # fmt: skip
-_ROUNDS = "neuro_mw.rounds"  # in context.shared, by store
 _LET_PASS = "neuro_mw.let_pass"  # in context.shared, the ids of those whose failure changes no answer
 _REST_S = 1.0  # a store that was away is not asked again for so long, so that not every call waits for its timeout
 _SAY_AGAIN_S = 60.0
-
-
-class Round:
-    """What one call asks of one store. Its owner is the outermost middleware that did: it writes at the end."""
-
-    __slots__ = ("answers", "owner", "writes")
-
-    def __init__(self, owner: Keeping) -> None:
-        self.owner = owner
-        self.answers: dict[Script, Any] = {}  # asked for others
-        self.writes: list[Script] = []
 
 
 class Keeping(Middleware):
@@ -45,6 +36,7 @@ class Keeping(Middleware):
 
     uses_store = True
     _store: Any = None
+    _owed: Owed
     memory: MemoryStore | None = None
     """The store where it is in memory: then a decision needs no coroutine."""
 
@@ -68,21 +60,36 @@ class Keeping(Middleware):
 
     @store.setter
     def store(self, store: Any) -> None:
-        self._store, self.memory = store, store if isinstance(store, MemoryStore) else None
+        self._store = store = self.its_own(store)
+        self._owed = owed_to(store)
+        self.memory = store if isinstance(store, MemoryStore) else None
+
+    def its_own(self, store: Store) -> Store:
+        """The store that it uses where it is given this one."""
+        return store
 
     async def startup(self) -> None:
         """Ask the store whether it is there: it says at once where nothing is kept, or refuses to start."""
         try:
-            await self.store.ping()
+            await self._store.ping()
         except StoreUnavailable as error:
             self._rest(error)
             if self.config.on_store_failure == "closed":
+                error.add_note(f"middleware '{self.id}' does not start without it: on_store_failure is \"closed\"")
                 raise
 
     async def aclose(self) -> None:
-        """Close a store of its own; that of the factory is closed by the factory."""
+        """Write what is owed; close a store of its own. That of the factory is closed by the factory."""
+        store: Store = self._store
+        try:
+            while self._owed and clock() >= self._rests_until:
+                await self._owed.send(store)
+        except StoreUnavailable as error:
+            self._rest(error)
         if self._own_store:
-            await self.store.aclose()
+            await store.aclose()
+
+    # --- before the model ----------------------------------------------------------------------------------------
 
     def foresee(self, params: Params, context: MiddlewareContext) -> Sequence[Script]:
         """What it will ask for these params, as far as that can be told further out."""
@@ -91,73 +98,117 @@ class Keeping(Middleware):
     async def ask(self, scripts: Sequence[Script], params: Params, context: MiddlewareContext) -> list[Any]:
         """The results of scripts, up to the first that stops; none where the store is away and calls pass.
 
-        Raises StoreUnavailable where it is away and they do not.
+        Over a network, the first who asks asks for those further in as well. Raises StoreUnavailable where the store is
+        away and calls do not pass.
         """
-        store: Store = self._store
-        if not store.remote:
-            if self._rests_until:  # it was away before
-                return await self._run(scripts, len(scripts), context)
-            try:
-                return await store.run(*scripts)
-            except StoreUnavailable as error:
-                return await self._without(error, scripts, len(scripts), context)
-        rounds = context.shared.setdefault(_ROUNDS, {})
-        round = rounds.get(id(store))
-        if round is not None and scripts[0] in round.answers:
-            return [round.answers.pop(script) for script in scripts if script in round.answers]
-        foreseen: Sequence[Script] = ()
+        if not self._store.remote:
+            return await self.run(scripts, context)
+        round = round_of(context, self._store)
         if round is None:
-            round = rounds[id(store)] = Round(self)
-            foreseen = self._foreseen(params, context)
-        results = await self._run([*scripts, *foreseen], len(scripts), context)
-        own, others = results[: len(scripts)], results[len(scripts) :]
-        round.answers.update(zip(foreseen, others, strict=False))  # it ends behind the first that stops
-        return own
+            return await self._ask_for_all(begin(context, self._store, self), scripts, params, context)
+        try:
+            results = [round.take(scripts[0])]
+        except KeyError:
+            return await self.run(scripts, context)
+        return results + [round.take(script) for script in scripts[1:] if script in round.answers]
+
+    async def _ask_for_all(
+        self, round: Round, scripts: Sequence[Script], params: Params, context: MiddlewareContext
+    ) -> list[Any]:
+        foreseen = round.ask_for(self._foreseen(params, context))
+        try:
+            results = await self._send([*scripts, *foreseen])
+        except StoreUnavailable as error:
+            if error.key is None or error.key in {script.key for script in scripts}:
+                return await self._without(error, scripts, context)
+            return await self.run(scripts, context)  # it is the entry of another one, who will find it
+        if results is None:
+            return await self._without(None, scripts, context)
+        round.answered(foreseen, results[len(scripts) :])
+        return results[: len(scripts)]
+
+    async def run(self, scripts: Sequence[Script], context: MiddlewareContext) -> list[Any]:
+        """The same for itself alone."""
+        try:
+            results = await self._send(scripts)
+        except StoreUnavailable as error:
+            return await self._without(error, scripts, context)
+        return await self._without(None, scripts, context) if results is None else results
 
     def foreseen(self, name: str, key: str, context: MiddlewareContext) -> tuple[Script, Any] | None:
-        """The script of this name on this key that was asked further out, with its result."""
-        round = context.shared.get(_ROUNDS, {}).get(id(self.store))
-        for script in round.answers if round is not None else ():
-            if script.name == name and script.key == key:
-                return script, round.answers.pop(script)
-        return None
+        """The script of this name on this key that was asked further out, with its result; `used` says that it is."""
+        round = round_of(context, self._store)
+        return None if round is None else round.find(name, key)
 
-    def unwritten(self, context: MiddlewareContext) -> list[Script]:
-        """What waits to be written at the end of the call: it goes with the next question instead."""
-        round: Round | None = context.shared.get(_ROUNDS, {}).get(id(self.store))
-        if round is None:
-            return []
-        writes, round.writes = round.writes, []
-        return writes
+    def used(self, script: Script, context: MiddlewareContext) -> None:
+        """What was foreseen is its own now."""
+        round = round_of(context, self._store)
+        if round is not None:
+            round.take(script)
+
+    def give_up(self, context: MiddlewareContext) -> None:
+        """What was reserved for those further in is not needed: the next question to the store gives it back first."""
+        round = round_of(context, self._store)
+        if round is not None:
+            round.writes += round.unused()
+            self.unwritten(context)
+
+    def _foreseen(self, params: Params, context: MiddlewareContext) -> list[Write]:
+        inner = (one for one in context.inside(self).middlewares if isinstance(one, Keeping))
+        return [(one, script) for one in inner if one.store is self._store for script in one.foresee(params, context)]
+
+    # --- after it ------------------------------------------------------------------------------------------------
 
     async def write(self, context: MiddlewareContext, *scripts: Script) -> None:
-        """Write at the end of a passage: `on_end` calls it, also with nothing. What cannot be written is counted.
+        """Write at the end of a passage: `on_end` calls it, also with nothing.
 
-        What was asked of the store in this process, while the other was away, is written there.
+        What was asked of the store in this process, while the other was away, is written there. Ends of leases that
+        cannot be written are owed to the store; all else is counted.
         """
         if self._local is not None and scripts and context.state(self).get("local"):
             await self._local.run(*scripts)
             scripts = ()
-        round = context.shared.get(_ROUNDS, {}).get(id(self.store))
-        if round is not None and round.owner is not self:
-            round.writes += scripts
-            return
-        writes: Sequence[Script] = scripts
+        writes: list[Write] = [(self, script) for script in scripts]
+        round = round_of(context, self._store)
         if round is not None:
-            del context.shared[_ROUNDS][id(self.store)]
-            unused = [Release(one.key, one.arguments[0]) for one, result in round.answers.items()
-                      if one.name == "reserve" and result.granted]  # fmt: skip
-            writes = [*round.writes, *scripts, *unused]
-        if not writes:
-            return
-        if clock() >= self._rests_until:
-            try:
-                await self.store.run(*writes)
+            round.writes += writes
+            if round.owner is not self:
                 return
-            except StoreUnavailable as error:
-                self._rest(error)
-        self.count("not_written", len(writes))
-        self.let_pass(context)
+            end(context, self._store)
+            writes = [*round.writes, *round.unused()]
+        if writes:
+            await self._write(writes, context)
+
+    def owe(self, scripts: Sequence[Script], *, tried: bool = False) -> list[Script]:
+        """Have the ends of leases written with the next question, whoever asks it; what is left is none, or too much.
+
+        ``tried``: they may be written already.
+        """
+        return [script for script in scripts if not self._owed.add(script, tried=tried)]
+
+    def unwritten(self, context: MiddlewareContext) -> None:
+        """What waits to be written at the end of the call goes with the next question instead: it may matter there."""
+        round = round_of(context, self._store)
+        if round is not None:
+            round.writes = [(one, script) for one, script in round.writes if one.owe([script])]
+
+    async def _write(self, writes: Sequence[Write], context: MiddlewareContext) -> None:
+        tried = True
+        try:
+            if await self._send([script for _, script in writes]) is not None:
+                return
+            tried = False
+        except StoreUnavailable as error:
+            self._rest(error)
+        except BaseException:
+            for one, script in writes:
+                one.owe([script], tried=True)
+            raise
+        for one, script in writes:
+            one.count("not_written" if one.owe([script], tried=tried) else "owed")
+            one.let_pass(context)
+
+    # --- where the store is away ---------------------------------------------------------------------------------
 
     def let_pass(self, context: MiddlewareContext) -> None:
         """Put on the receipt that a call went on without it. It changes no answer, so `unspoilt` is not about it."""
@@ -169,26 +220,12 @@ class Keeping(Middleware):
         passed: set[str] = context.shared.get(_LET_PASS, set())
         return context.failures_skipped <= passed
 
-    def _foreseen(self, params: Params, context: MiddlewareContext) -> list[Script]:
-        inner = (one for one in context.inside(self).middlewares if isinstance(one, Keeping))
-        found: list[Script] = []
-        for one in inner:
-            if one.store is self.store:
-                found += one.foresee(params, context)
-        return found
-
-    async def _run(self, scripts: Sequence[Script], own: int, context: MiddlewareContext) -> list[Any]:
-        """Run scripts, of which the first are its own; only these where the store is away."""
-        store: Store = self._store
-        if clock() >= self._rests_until:
-            try:
-                return await store.run(*scripts)
-            except StoreUnavailable as error:
-                return await self._without(error, scripts, own, context)
-        return await self._without(None, scripts, own, context)
+    async def _send(self, scripts: Sequence[Script]) -> list[Any] | None:
+        """The results of scripts; None while it does not ask. Raises StoreUnavailable."""
+        return None if clock() < self._rests_until else await self._owed.send(self._store, scripts)
 
     async def _without(
-        self, error: StoreUnavailable | None, scripts: Sequence[Script], own: int, context: MiddlewareContext
+        self, error: StoreUnavailable | None, scripts: Sequence[Script], context: MiddlewareContext
     ) -> list[Any]:
         """What holds while the store is away: it failed just now, or it rests."""
         policy = self.config.on_store_failure
@@ -196,15 +233,17 @@ class Keeping(Middleware):
             self._rest(error)
         if policy == "closed":
             said = f"it was away less than {_REST_S:g} s ago, and {self.id} is closed while it is"
-            raise error or StoreUnavailable(said, url=self.store.url)
+            raise error or StoreUnavailable(said, url=self._store.url)
         self.count("store_away")
         self.let_pass(context)
         if policy == "open":
             return []
+        if error is not None:  # it may have done it
+            self.owe([Release(one.key, one.arguments[0]) for one in scripts if one.name == "reserve"])
         if self._local is None:
             self._local = open_store("memory")
         context.state(self)["local"] = True
-        return await self._local.run(*scripts[:own])
+        return await self._local.run(*scripts)
 
     def _rest(self, error: StoreUnavailable) -> None:
         now = clock()
@@ -216,14 +255,10 @@ class Keeping(Middleware):
 
 
 def scope_of(kind: str, context: MiddlewareContext) -> str | None:
-    """Whose a key is: "global", "user", "session" or "model"; None where the call does not say.
+    """Whose a key is, a "user"'s or a "session"'s; None where the call does not say.
 
     >>> scope_of("user", MiddlewareContext("openai", "gpt-4o", session={"user_id": "u1"}))
     'user:u1'
     """
-    if kind == "global":
-        return kind
-    if kind == "model":
-        return f"model:{context.provider}/{context.model}"
     said = context.session.user_id if kind == "user" else context.session.session_id
     return None if said is None else f"{kind}:{said}"

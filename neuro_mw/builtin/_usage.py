@@ -28,10 +28,14 @@ def unused(attempt: Attempt) -> bool:
     An answer that broke off or came too late was begun, and may cost.
     """
     error = attempt.error
-    if error is None or attempt.committed or isinstance(error, ProviderTimeout):
+    if error is None or attempt.committed or attempt.time_to_first_part is not None:
         return False
-    if isinstance(error, ProviderError) and (error.status is not None or isinstance(error, _UNBILLED)):
-        return True
+    if isinstance(error, ProviderError) and not isinstance(error, ProviderTimeout):
+        return (error.status or 0) >= 400 or isinstance(error, _UNBILLED) or _unreached(error)
+    return _unreached(error)
+
+
+def _unreached(error: BaseException) -> bool:
     return isinstance(error, _NEVER_REACHED) or isinstance(error.__cause__, _NEVER_REACHED)
 
 

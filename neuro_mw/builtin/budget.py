@@ -93,7 +93,8 @@ class Budget(Keeping):
         shared = context.shared
         call = shared.get(self._call_key) or shared.setdefault(self._call_key, Call())
         prefix, ttl_s = self._opened()
-        held = context.state(self)["held"] = Held(call, len(context.attempts), prefix, ttl_s)
+        held = context.state(self)["held"] = Held(call, context.own_attempts, prefix, ttl_s)
+        call.passages.append(held)
         whose = self._whose.at_once(context.provider, context.model, context)
         if whose is not None:
             held.key = prefix + whose
@@ -115,13 +116,20 @@ class Budget(Keeping):
             held.lease, held.amount = script.arguments[:2]
         return standing.granted
 
-    def _first(self, held: Held, lease: Any, params: Params, context: MiddlewareContext) -> Script | None:
-        """What an attempt reserves, as far as that can be told without waiting or counting."""
+    def _first(
+        self, held: Held, lease: Any, params: Params, context: MiddlewareContext, *, room: bool = False
+    ) -> Script | None:
+        """What an attempt reserves, as far as that can be told without waiting or counting.
+
+        ``room``: for as much input again, which layers between may add.
+        """
         rates = self._prices.rates(context.provider, context.model)
         output = None if rates is None else rates.longest(params)
         if rates is None or output is None:
             return None
         amount, most = self._estimate(rates, params, context.model, output)
+        if room and amount + (self.limit - most) // _ROOM <= most:
+            amount += (self.limit - most) // _ROOM
         if not 0 < amount <= most:
             return None
         arguments = lease, amount, most, self._lease_s, held.ttl_s
@@ -156,14 +164,14 @@ class Budget(Keeping):
 
     def foresee(self, params: Params, context: MiddlewareContext) -> Sequence[Script]:
         """What the first attempt will reserve, if nothing changes on the way and nothing has to be counted."""
-        call: Call | None = context.shared.get(self._call_key)
+        call: Call = context.shared.setdefault(self._call_key, Call())
         whose = self._whose.at_once(context.provider, context.model, context, counts=False)
-        if whose is None or (call is not None and call.leases):
+        if whose is None or call.leases:
             return ()
         prefix, ttl_s = self._opened()
-        held = Held(Call(), 0, prefix, ttl_s)
+        held = Held(call, [], prefix, ttl_s)
         held.key = prefix + whose
-        script = self._first(held, held.next_lease(context), params, context)
+        script = self._first(held, call.next_lease(context), params, context, room=True)
         return () if script is None else (script,)
 
     async def _reserve(
@@ -178,7 +186,7 @@ class Budget(Keeping):
         amount, most = self._estimate(rates, params, model, output)
         if not amount:
             return None
-        lease = held.next_lease(context)
+        lease = held.call.next_lease(context)
         held.call.leases += 1
         if amount <= most:
             standing = await self._ask(held, lease, amount, most, params, context)
@@ -204,26 +212,18 @@ class Budget(Keeping):
         """Reserve an amount: None where it was granted, or nothing is asked since the store is away."""
         script = Reserve(held.key, lease, amount, limit, self.config.lease_s, held.ttl_s)
         held.lease, held.amount = lease, amount  # it may be there, also where the answer never comes
-        waiting: list[Script] = []
-        if self.store.remote:
+        if self._store.remote:
             found = self.foreseen("reserve", held.key, context)
-            if found is not None and found[1].granted:
-                its_lease, its_amount = found[0].arguments[:2]
-                if its_lease == lease and its_amount >= amount:
-                    held.amount = its_amount
+            if found is not None and found[1].granted and found[0].arguments[0] == lease:
+                self.used(found[0], context)
+                if found[0].arguments[1] >= amount:
+                    held.amount = found[0].arguments[1]
                     return None
-            waiting = self.unwritten(context)  # what an attempt before this one gives back may be needed now
-        results: list[Any] = []
-        try:
-            results = await self.ask([*waiting, script], params, context)
-        finally:
-            if waiting and not results:
-                await self.write(context, *waiting)
-        if not results:
-            held.lease = None
-        elif not results[-1].granted:
+            self.unwritten(context)  # what an attempt before this one gives back may be needed now
+        results: list[Spending] = await self.ask([script], params, context)
+        if results and not results[0].granted:
             held.lease, held.amount = None, 0
-            return results[-1]  # type: ignore[no-any-return]  # a Spending
+            return results[0]
         return None
 
     def _opened(self) -> tuple[str, float]:
@@ -289,7 +289,7 @@ class Budget(Keeping):
         if held is None:
             return self.write(context) if self.memory is None else None
         if held.said is not None and outcome.response is not None:
-            outcome.response.metadata[self.metadata.id] = held.said
+            outcome.response.metadata[self.id] = held.said
         scripts, unknown = held.closed(context, self._prices, per_model=self.config.key == "model")
         for what in unknown:
             self.count(what)

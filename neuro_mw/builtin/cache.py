@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from asyncio import timeout
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import suppress
 from time import time
 from typing import Any
 
@@ -18,22 +18,20 @@ from neuro_mw import (
     collect,
     parts_of,
 )
-from neuro_mw.state import Read, Script, StoreUnavailable, Write
-from neuro_mw.state.memory import MemoryStore
+from neuro_mw.state import Read, Script
 
 from ._attempts import opener
 from ._catalog import CATALOG
-from ._keeping import Keeping, scope_of
-from .caching.entry import Corrupt, entry_of, unpacked
-from .caching.flights import Flight, Flights, Lost
+from ._keeping import scope_of
+from .caching.answers import Answers
+from .caching.flights import ALONE, Flight, Flights, Lost
 from .caching.key import LEFT_OUT, key_of
 from .caching.options import CacheOptions
 
 _CONTRACT = ".".join(map(str, CONTRACT))
-_KEY_BYTES = 256  # that a key may take of a store in memory
 
 
-class Cache(Keeping):
+class Cache(Answers):
     """Answers a request that was answered before, without asking the model: the same for `generate` and for streams.
 
     What tells requests apart: all params but those about fetching (``stream``, ``timeout``, retries), as JSON without
@@ -82,19 +80,7 @@ class Cache(Keeping):
         self._scope, self._ttl_s = self.config.scope, self.config.ttl_s
         self._cool = self.config.max_temperature is not None
         self._left_out = LEFT_OUT.union(self.config.ignore)
-        self._facts = f"{sorted(set(self.config.ignore))}{self.config.keep_truncated}"
-
-    @property
-    def store(self) -> Any:
-        """Where the answers are; None until a factory took it in."""
-        return self._store
-
-    @store.setter
-    def store(self, store: Any) -> None:
-        self._store = own = self.config.own(store, self.metadata.id)
-        self._most, self.memory = own.max_value_bytes, own if isinstance(own, MemoryStore) else None
-        if self.memory is not None:
-            self._most = min(self._most, self.memory.max_bytes - _KEY_BYTES)
+        self._facts = f"{sorted(set(self.config.ignore))}{self.config.keep_truncated}{self._ttl_s}"
 
     # --- the key -------------------------------------------------------------------------------------------------
 
@@ -126,19 +112,26 @@ class Cache(Keeping):
             self._count(f"uncached.{why_not}")
             return await do_generate(params)  # type: ignore[no-any-return]  # it is untyped here
         state = context.state(self)
-        if (found := self._at_hand(key, state)) is not None:
+        if (found := self.at_hand(key, state)) is not None:
             return found
         while True:
-            flight, leads = self._board(key, state)
+            flight, leads = self._board(key, context)
             if leads:
                 break
-            with suppress(Lost):
-                response = await collect(flight.parts())
-                if not flight.lost:
-                    self._follows(flight, state)
-                    return response
+            self.give_up(context)
+            try:
+                async with timeout(_patience(params)):
+                    response = await collect(flight.parts())
+            except Lost:
+                continue
+            except TimeoutError:
+                state["turn"] = ALONE
+                continue
+            if not flight.lost:
+                self._follows(flight, state)
+                return response
         try:
-            found = await self._look_up(key, flight, params, context)
+            found = await self.look_up(key, flight, params, context)
             return found if found is not None else await flight.ask(do_generate, params)
         except BaseException as error:
             flight.fail(error)
@@ -153,19 +146,26 @@ class Cache(Keeping):
                 yield part
             return
         state = context.state(self)
-        if (found := self._at_hand(key, state)) is not None:
+        if (found := self.at_hand(key, state)) is not None:
             for part in parts_of(found):
                 yield part
             return
         while True:
-            flight, leads = self._board(key, state)
+            flight, leads = self._board(key, context)
             if leads:
                 break
-            with suppress(Lost):
-                opening, parts = await opener(lambda _, flight=flight: flight.parts())(params)
-                if not flight.lost:
-                    break
-                await parts.aclose()
+            self.give_up(context)
+            try:
+                async with timeout(_patience(params)):
+                    opening, parts = await opener(lambda _, flight=flight: flight.parts())(params)
+            except Lost:
+                continue
+            except TimeoutError:
+                state["turn"] = ALONE
+                continue
+            if not flight.lost:
+                break
+            await parts.aclose()
         if not leads:
             self._follows(flight, state)
             try:
@@ -179,7 +179,7 @@ class Cache(Keeping):
                 await parts.aclose()
             return
         try:
-            found = await self._look_up(key, flight, params, context)
+            found = await self.look_up(key, flight, params, context)
         except BaseException as error:
             flight.fail(error)
             raise
@@ -196,66 +196,23 @@ class Cache(Keeping):
         finally:
             await flight.close()
 
-    def _board(self, key: str, state: dict[str, Any]) -> tuple[Flight, bool]:
+    def _board(self, key: str, context: MiddlewareContext) -> tuple[Flight, bool]:
         """The flight of a call, and whether it leads it."""
-        if not self.config.single_flight:
+        state = context.state(self)
+        if not self.config.single_flight or context.inside(self).lenient:
             flight, leads = Flight(None, key), True
         else:
             turn = state["turn"] = state.get("turn", -1) + 1
-            flight, leads = self._flights.board(key, turn, self.config.ttl_s)
+            flight, leads = self._flights.board(key, turn, self._ttl_s)
         if leads:
             state["leads"] = flight
+            flight.lead(context.own_attempts, context.provider, context.model)
         return flight, leads
 
     def _follows(self, flight: Flight, state: dict[str, Any]) -> None:
         """It is an answer that another one asked for."""
         self._count("followed")
         state["follows"] = flight
-
-    def _at_hand(self, key: str, state: dict[str, Any]) -> Response | None:
-        """The answer that is kept, where that is in memory: nothing is waited for, so nobody needs to follow."""
-        memory = self.memory
-        if memory is None or (entry := memory.value(key)) is None:
-            return None
-        found = self._read(entry, state)
-        if found is None:
-            memory.discard(key)
-            return None
-        return found[0]
-
-    async def _look_up(self, key: str, flight: Flight, params: Params, context: MiddlewareContext) -> Response | None:
-        """The answer that is kept elsewhere, for all who are on this flight; None where the model has to be asked."""
-        state = context.state(self)
-        if self.memory is None:
-            entries = await self.ask((Read(key),), params, context)
-            found = self._read(entries[0], state) if entries and entries[0] is not None else None
-            if found is not None:
-                if flight.followers:
-                    flight.land(*found)
-                flight.unlist()
-                return found[0]
-            if not entries:  # it is away
-                key = ""
-            elif entries[0] is not None:
-                with suppress(StoreUnavailable):
-                    await self.store.delete(key)
-        self._count("misses")
-        state["key"] = key
-        return None
-
-    def _read(self, entry: bytes, state: dict[str, Any]) -> tuple[Response, float] | None:
-        """The answer of an entry, and when it was made; None where it is too old or cannot be read."""
-        try:
-            found = unpacked(entry)
-        except Corrupt:
-            self._count("corrupt")
-            return None
-        age_s = time() - found[1]
-        if age_s >= self._ttl_s:
-            return None
-        self._count("hits")
-        state["age_s"] = age_s if age_s > 0 else 0.0
-        return found
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -264,27 +221,20 @@ class Cache(Keeping):
         state = context.state(self)
         flight = state.get("leads")
         if outcome.response is not None and state:
-            outcome.response.metadata[self.metadata.id] = _told(state)
+            if "follows" in state:
+                self.of_others(outcome.response, context)
+            outcome.response.metadata[self.id] = _told(state)
         if flight is not None and state.get("key"):
-            return self._keep(flight, state["key"], context)
+            return self.keep(flight, state["key"], context)
         if flight is not None:
             flight.unlist()
-        return self.write(context) if self.store.remote else None
+        return self.write(context) if self._store.remote else None
 
-    async def _keep(self, flight: Flight, key: str, context: MiddlewareContext) -> None:
-        try:
-            entry = entry_of(flight, self._most, truncated=self.config.keep_truncated)
-            if isinstance(entry, bytes) and not self.unspoilt(context):
-                entry = "failure_skipped"
-            if isinstance(entry, bytes):
-                self._count("stored")
-                await self.write(context, Write(key, entry, self.config.ttl_s))
-                return
-            if entry:
-                self._count(f"unstored.{entry}")
-            await self.write(context)
-        finally:
-            flight.unlist()
+
+def _patience(params: Params) -> float | None:
+    """How long a call waits for another one's answer: for what it would give the provider, where it says so."""
+    said = params.get("timeout")
+    return said if isinstance(said, int | float) and not isinstance(said, bool) and said > 0 else None
 
 
 def _told(state: dict[str, Any]) -> dict[str, Any]:

@@ -257,10 +257,10 @@ class RateLimit(Keeping):
         ticket = self._lines.join(line, self._amounts(taken))
         try:
             if self._lines.ahead(line, ticket):
-                at, pause_s = await self._foretold(taken, ticket, params, context)
+                at, pause_s = await self._foretold(taken, ticket, context)
             while True:
                 if taken.number:
-                    await self.ask(self._returns(taken), params, context)
+                    await self.run(self._returns(taken), context)
                 left_s = until - clock()
                 if pause_s is None or pause_s > left_s:
                     raise self._exceeded(taken, at, pause_s)
@@ -278,12 +278,10 @@ class RateLimit(Keeping):
             self._lines.leave(line, ticket)
         self.count("waited")
 
-    async def _foretold(
-        self, taken: _Taken, ticket: Ticket, params: Params, context: MiddlewareContext
-    ) -> tuple[int, float]:
+    async def _foretold(self, taken: _Taken, ticket: Ticket, context: MiddlewareContext) -> tuple[int, float]:
         """Which limit keeps it waiting longest behind those who are before it, and for how many seconds."""
         peeks = [Peek(take.key) for take in self._known_takes(taken.line)]
-        rates = await self.ask(peeks, params, context) or [None] * len(peeks)
+        rates = await self.run(peeks, context) or [None] * len(peeks)
         before = self._lines.ahead(taken.line, ticket)
         amounts, longest = self._amounts(taken), (0, 0.0)
         for at, (limit, rate) in enumerate(zip(self._limits, rates, strict=True)):

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
-from ..context import Inside
 from ..errors import NeuroError, RequestBlocked
-from ..frozen import Bounded, plain
+from ..frozen import Bounded
 from ..receipt import Receipt
 from ..stats import Head
 from ..types import LanguageModel, Mode, Part, Response
 from .entry import refuse_unseen
 from .generate import GenerateNode, ModelNode
+from .identity import fingerprint, inside
 from .link import Inner, Link
 from .passage import Passage, Root
 from .routing import Router, holds, start_layer
 from .stream import Delivery, Segment, deliver
 
 if TYPE_CHECKING:
-    from ..context import MiddlewareContext
+    from ..context import Inside, MiddlewareContext
     from ..layer import Layer
     from ..types import Params
 
@@ -193,7 +191,7 @@ class Chain:
     def fingerprint(self) -> str:
         """A short hash of the chain's ids, versions and configs, in order."""
         if self._fingerprint is None:
-            self._fingerprint = _hash([[layer.id, layer.instance.origin, layer.config] for layer in self.layers])
+            self._fingerprint = fingerprint(self.layers)
         return self._fingerprint
 
     def inside(self, middleware: object, mode: Mode) -> Inside:
@@ -204,22 +202,9 @@ class Chain:
             at = [layer.middleware is middleware for layer in layers]
             if True not in at:
                 raise NeuroError("a middleware asks what is inside of it, and is not in the chain of this call")
-            inner = layers[at.index(True) + 1 :]
-            facts = [[one.id, one.instance.origin, type(one.middleware), one.config, one.on_error] for one in inner]
-            found = Inside(tuple(one.middleware for one in inner), _hash([facts, _identity(self.model)]))
+            found = inside(layers[at.index(True) + 1 :], self.model)
             self._inside[id(middleware), mode] = found
         return found
-
-
-def _hash(facts: object) -> str:
-    return hashlib.sha256(repr(plain([__version__, facts])).encode()).hexdigest()[:16]
-
-
-def _identity(model: LanguageModel) -> list[object]:
-    """What tells a model object from others of the same provider and id."""
-    chain = getattr(model, "_chain", None)
-    wrapped = [chain.fingerprint, *_identity(chain.model)] if isinstance(chain, Chain) else []
-    return [type(model), getattr(model, "_base_url", None), *wrapped]
 
 
 def _unused(*_: Any) -> Any:

@@ -30,12 +30,13 @@ _DECIDED_ABOVE = ("messages", "model", "n", "stream", "system")
 def refuse_unseen(params: Params, provider: str, model: str) -> None:
     """Raise BadRequest for what would pass the chain unseen.
 
-    That is ``n > 1``, of which a guard would see only one, and an ``extra_body`` with what the chain goes by: it is
-    laid over the request behind all layers.
+    That is ``n`` or ``best_of`` above 1, of which a guard would see only one and all are paid for, and an
+    ``extra_body`` with what the chain goes by: it is laid over the request behind all layers.
     """
-    if params.get("n") not in (None, 1):
+    if params.get("n") not in (None, 1) or params.get("best_of") not in (None, 1):
+        name = "n" if params.get("n") not in (None, 1) else "best_of"
         raise BadRequest(
-            f"n={params['n']!r} is not supported for {provider}/{model}: every choice must pass the chain; "
+            f"{name}={params[name]!r} is not supported for {provider}/{model}: every choice must pass the chain; "
             "make one call for each choice instead",
             provider=provider, model=model,
         )  # fmt: skip

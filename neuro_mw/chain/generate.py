@@ -268,7 +268,7 @@ class ModelNode:
             if self.name is not None and params.get("model") is None:
                 params = {**params, "model": self.name}  # a transform took it out again
             call.sent = params
-            call.attempts.append(attempt)
+            ctx.made(attempt)
             response = fresh(check_response(await self.model.generate(params), ctx))
         except BaseException as error:
             now = clock()

@@ -35,7 +35,7 @@ class ModelStream:
             params = {key: value for key, value in params.items() if key != "stream"}
         ctx._call.sent = params
         self.attempt, self.started = Attempt(ctx.provider, ctx.model), clock()
-        ctx._call.attempts.append(self.attempt)
+        ctx.made(self.attempt)
         parts: Any = self._replayed(model, params, ctx) if whole else model.stream(params)
         if not hasattr(parts, "__aiter__"):
             if hasattr(parts, "close"):

@@ -9,8 +9,10 @@ from threading import RLock
 from typing import Any
 
 from .protocol import MAX_VALUE_BYTES, StoreUnavailable, check_size, lifetime
-from .scripts import STEPS, Corrupt, Script, State, stops
+from .scripts import Script, stops
+from .steps import STEPS, Corrupt, State
 
+_SWEEP_EACH_S = 1.0  # where it is full: looking at all of them takes some milliseconds
 _SWEEP_FROM = 1024  # limits and budgets, before those that have ended are looked for
 
 
@@ -77,8 +79,19 @@ class MemoryStore:
             self._forget(key)
             self._states.pop(key, None)
 
+    async def keys(self, prefix: str) -> list[str]:
+        """The keys of values that begin with `prefix`; all are looked at, and none counts as used."""
+        with self._lock:
+            now, values = self._clock(), self._values.items()
+            return sorted(
+                key for key, (_, at, ttl_s) in values if key.startswith(prefix) and at <= now < at + ttl_s
+            )
+
     async def run(self, *scripts: Script) -> list[Any]:
         """Run scripts in order, up to the first that stops."""
+        for script in scripts:
+            if script.name == "write":
+                check_size(script.arguments[0], self.max_value_bytes)
         results: list[Any] = []
         with self._lock:
             now = self._clock()
@@ -86,7 +99,6 @@ class MemoryStore:
                 if name == "read":
                     result: Any = self._value(key, now)
                 elif name == "write":
-                    check_size(arguments[0], self.max_value_bytes)
                     value, ttl_s = arguments
                     self._put(key, value, ttl_s, now)
                     result = None
@@ -108,7 +120,7 @@ class MemoryStore:
             now = self._clock()
             old = states.get(key)
             if old is None and len(states) >= self._sweep_at:
-                self._sweep(now)
+                self._sweep(key, now)
             try:
                 state, result = STEPS[name](old, now, *arguments)
             except Corrupt:
@@ -152,12 +164,14 @@ class MemoryStore:
         if kept is not None:
             self._bytes -= len(key) + len(kept[0])
 
-    def _sweep(self, now: float) -> None:
+    def _sweep(self, key: str, now: float) -> None:
         """Let go the limits and budgets that have ended; the next sweep is when as many again have come."""
         if len(self._states) < self.max_meters or now >= self._swept_until:
             for key in [key for key, state in self._states.items() if now >= state.ends]:
                 del self._states[key]
-            self._swept_until = min((state.ends for state in self._states.values()), default=0.0)
+            first = min((state.ends for state in self._states.values()), default=0.0)
+            self._swept_until = max(first, now + _SWEEP_EACH_S)
             self._sweep_at = min(max(_SWEEP_FROM, 2 * len(self._states)), self.max_meters)
         if len(self._states) >= self.max_meters:
-            raise StoreUnavailable(f"it is full: {self.max_meters} limits and budgets (max_meters)", url=self.url)
+            text = f"it is full: {self.max_meters} limits and budgets (max_meters)"
+            raise StoreUnavailable(text, url=self.url, key=key)  # with a key: those that it has go on

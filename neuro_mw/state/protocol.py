@@ -54,6 +54,12 @@ class Store(Protocol):
     async def delete(self, key: str) -> None:
         """Forget the value of a key, and what the scripts keep under it."""
 
+    async def keys(self, prefix: str) -> list[str]:
+        """The keys of the values that begin with `prefix`, sorted, without those that have ended.
+
+        It may look at all that the store has, on all nodes of a cluster: nothing for the path of a request.
+        """
+
     async def run(self, *scripts: Script) -> list[Any]:
         """Run scripts in order, each atomically, in one round trip, and return their results.
 

@@ -6,7 +6,8 @@ import json
 from math import isfinite
 from typing import Any
 
-from .scripts import MOST, Budget, Corrupt, Lease, Meter, State
+from .scripts import MOST
+from .steps import Budget, Corrupt, Lease, Meter, State
 
 
 def encoded(state: State) -> str:

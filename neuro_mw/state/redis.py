@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
+from .connections import Connections
+from .listing import glob_of, texts_of
 from .protocol import MAX_VALUE_BYTES, StoreUnavailable, check_size, lifetime
 from .scripts import Rate, Script, Spending, stops
 
 PREFIX = "neuro_mw:"
 _VERSION = 1  # of what is kept under a key
+_PAGE = 1000  # keys that the server looks at before it answers
 
 
 class RedisStore:
@@ -23,9 +25,9 @@ class RedisStore:
     (a `prefix` with a hash tag, "{app}:", puts them there); else the operations go one after another.
 
     A connection is made within `connect_timeout_s` and a command takes `timeout_s`; together that is the longest that
-    a call takes. Nothing is sent twice: a limit would be taken twice. Each event loop has its own connections, up to
-    `max_connections`, which are closed at its end or by `aclose`. `tls` trusts the certificates of the system, or of
-    `ca_file`.
+    a command takes. Nothing is sent twice: a limit would be taken twice. Each event loop has its own connections, up to
+    `max_connections`, which are closed at its end or by `aclose`; where all are in use, a command waits for one as long
+    as answers come. `tls` trusts the certificates of the system, or of `ca_file`.
 
     All that is written ends by itself. A server that evicts keys (``maxmemory-policy``) may evict budgets with them.
 
@@ -69,7 +71,6 @@ class RedisStore:
             "username": username,
             "password": password,
             "socket_connect_timeout": connect_timeout_s,
-            "socket_timeout": timeout_s,
             "max_connections": max_connections,
             "protocol": 2,  # the server sends nothing by itself, so that a dead connection is seen as one
         }
@@ -78,7 +79,7 @@ class RedisStore:
             self._options["db"] = db
         if tls:
             self._options |= {"ssl": True, "ssl_ca_certs": ca_file}
-        self._clients: dict[asyncio.AbstractEventLoop, _Client] = {}
+        self._clients: dict[asyncio.AbstractEventLoop, Connections] = {}
 
     def __repr__(self) -> str:
         return f"RedisStore({self.url!r})"
@@ -106,6 +107,22 @@ class RedisStore:
         """Forget a key."""
         for keys in self._together([self._key("value", key), self._key("state", key)]):
             await self._command("DEL", *keys)
+
+    async def keys(self, prefix: str) -> list[str]:
+        """The keys of values that begin with `prefix`: every node looks through all of its keys, page by page."""
+        words = ("MATCH", glob_of(self._key("value", prefix)), "COUNT", _PAGE, "TYPE", "string")
+        found: list[bytes] = []
+        for target in await self._targets():
+            cursor = None
+            while cursor != 0:
+                reply = await self._command("SCAN", cursor or 0, *words, **target)
+                try:
+                    at, page = reply
+                    (cursor,) = at.values() if self._cluster else [at]  # by the name of the node
+                    found += page
+                except (AttributeError, TypeError, ValueError) as error:
+                    raise StoreUnavailable("it does not answer as Redis does", url=self.url) from error
+        return texts_of(found, skip=len(self._key("value", "")))
 
     async def run(self, *scripts: Script) -> list[Any]:
         """Run scripts in order, up to the first that stops."""
@@ -163,12 +180,25 @@ class RedisStore:
         except (LookupError, TypeError, ValueError) as error:
             raise StoreUnavailable("it does not answer as Redis does", url=self.url) from error
 
-    async def _command(self, *words: Any) -> Any:
+    async def _targets(self) -> list[dict[str, Any]]:
+        """For each node with keys of its own, what names it to the driver."""
+        if not self._cluster:
+            return [{}]
+        await self.ping()  # now the driver knows the nodes
+        nodes = (await self._client()).primaries()
+        if not nodes:
+            raise StoreUnavailable("its nodes are not known: this event loop is ending", url=self.url)
+        return [{"target_nodes": node} for node in nodes]
+
+    async def _command(self, *words: Any, **target: Any) -> Any:
         try:
-            async with asyncio.timeout(self._within_s):
-                client = await self._client()
-                async with client.room:
-                    return await client.execute(*words)
+            client = await self._client()
+            await client.enter(self._within_s)
+            try:  # no timeout of the driver's: below Python 3.12 that may swallow a cancellation
+                async with asyncio.timeout(self._within_s):
+                    return await client.execute(*words, **target)
+            finally:
+                client.room.release()
         except Exception as error:  # noqa: BLE001 - what a broken protocol ends in is not only the driver's own errors
             text = f"it failed ({type(error).__name__}{_word(error)})"
             if isinstance(error, TimeoutError | self._errors.TimeoutError):
@@ -179,14 +209,14 @@ class RedisStore:
 
     # --- connections -------------------------------------------------------------------------------------------------
 
-    async def _client(self) -> _Client:
+    async def _client(self) -> Connections:
         """The connections of the running loop."""
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
             for old in [loop for loop in list(self._clients) if loop.is_closed()]:
                 self._clients.pop(old, None)
-            client = self._clients[loop] = _Client(self._connected, self._room)
+            client = self._clients[loop] = Connections(self._connected, self._room)
             await anext(client.keeper)
         return client
 
@@ -194,34 +224,6 @@ class RedisStore:
         """A client of the driver. It connects at its first command."""
         kind = self._driver.RedisCluster if self._cluster else self._driver.Redis
         return kind(**self._options)
-
-
-class _Client:
-    """The connections of one event loop."""
-
-    def __init__(self, connect: Callable[[], Any], room: int) -> None:
-        self._connect = connect
-        self._redis = connect()
-        self.room = asyncio.Semaphore(room)
-        self.keeper = self._keep()
-
-    async def execute(self, *words: Any) -> Any:
-        if self._redis is not None:
-            return await self._redis.execute_command(*words)
-        redis = self._connect()  # the loop is ending; who settles now gets a connection of his own
-        try:
-            return await redis.execute_command(*words)
-        finally:
-            await redis.aclose()
-
-    async def _keep(self) -> AsyncGenerator[None]:
-        """Left open for as long as the loop runs: `asyncio.run` closes the generators that are open at its end."""
-        try:
-            yield
-        finally:
-            redis, self._redis = self._redis, None
-            await redis.aclose()
-            await asyncio.sleep(0)  # transports close in the loop's next turn
 
 
 @cache

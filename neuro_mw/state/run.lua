@@ -169,8 +169,13 @@ function steps.reserve(key, lease, amount, limit, lease_s, ttl_s)
   return spending(granted, budget)
 end
 
-function steps.settle(key, lease, amount)
-  local budget = opened(key, true) or {spent = 0, reserved = 0, first_end = MOST, ttl_s = DEFAULT_TTL_S}
+function steps.settle(key, lease, amount, again)
+  local budget = opened(key, true)
+  if again == '1' and not (budget and redis.call('HEXISTS', key, 'lease:' .. lease) == 1) then
+    if budget then keep_budget(key, budget) end
+    return spending(true, budget or {spent = 0, reserved = 0})
+  end
+  budget = budget or {spent = 0, reserved = 0, first_end = MOST, ttl_s = DEFAULT_TTL_S}
   drop(budget, key, lease)
   budget.spent = math.min(budget.spent + tonumber(amount), MOST)
   keep_budget(key, budget)

@@ -13,9 +13,11 @@ from random import uniform
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
+from .listing import live_keys
 from .protocol import MAX_VALUE_BYTES, StoreUnavailable, check_size, lifetime
 from .records import decoded, encoded
-from .scripts import STEPS, Corrupt, Script, stops
+from .scripts import Script, stops
+from .steps import STEPS, Corrupt
 
 T = TypeVar("T")
 
@@ -29,6 +31,7 @@ CREATE INDEX states_ends ON states (ends);
 """
 _SLACK_S = 1.0  # an entry may be that much younger than the time it is read: another process wrote it meanwhile
 _PURGE_EACH, _PURGE_ROWS = 16, 32  # after so many writes, at most so many rows that have ended
+_STEP_S = 7 * 86_400.0  # limits and budgets stay as much longer, in case the clock had stepped ahead
 _CHECKPOINT_BYTES = 2 << 20  # of what was written, roughly; sqlite's own checkpoint is left as a safety net at 40 MB
 _ROW_BYTES = 4096  # a small write is a page or two
 
@@ -97,6 +100,10 @@ class SqliteStore:
             connection.execute("DELETE FROM states WHERE key = ?", (_raw(key),))
 
         await self._do(forget)
+
+    async def keys(self, prefix: str) -> list[str]:
+        """The keys of values that begin with `prefix`."""
+        return await self._do(lambda connection: live_keys(connection, _raw(prefix), self._clock(), _SLACK_S))
 
     async def run(self, *scripts: Script) -> list[Any]:
         """Run scripts in order, up to the first that stops. What only reads does not lock the file."""
@@ -177,9 +184,9 @@ class SqliteStore:
         self._writes += 1
         self._written += size + _ROW_BYTES
         if self._writes % _PURGE_EACH == 0:
-            for table in ("entries", "states"):
+            for table, slack_s in (("entries", 0.0), ("states", _STEP_S)):
                 ended = f"SELECT rowid FROM {table} WHERE ends <= ? LIMIT {_PURGE_ROWS}"
-                connection.execute(f"DELETE FROM {table} WHERE rowid IN ({ended})", (self._clock(),))
+                connection.execute(f"DELETE FROM {table} WHERE rowid IN ({ended})", (self._clock() - slack_s,))
         if self._written > _CHECKPOINT_BYTES and (self._checkpoint is None or not self._checkpoint.is_alive()):
             self._written = 0
             self._checkpoint = Thread(target=_checkpoint, args=(self.path,), daemon=True)
@@ -201,7 +208,7 @@ class SqliteStore:
                     if waited_s >= self.timeout_s:
                         text = f"the file was locked by another process for {self.timeout_s:g} s"
                         raise StoreUnavailable(text, url=self.url) from error
-                except OSError as error:
+                except (OSError, UnicodeDecodeError) as error:  # the latter: a schema that is no text
                     text = f"the file cannot be opened ({type(error).__name__})"
                     raise StoreUnavailable(text, url=self.url) from error
             pause_s = uniform(0.5, 1.5) * (0.001, 0.002, 0.005, 0.010, 0.020)[min(attempt, 4)]

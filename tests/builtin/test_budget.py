@@ -6,6 +6,7 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -41,7 +42,7 @@ from neuro_mw.builtin.limits.money import MOST, nano_of, shown
 from neuro_mw.builtin.limits.windows import window_at
 from neuro_mw.builtin.rate_limit import RateLimit
 from neuro_mw.builtin.retry import Retry
-from neuro_mw.state import Peek, Reserve, Spending, StoreUnavailable, open_store
+from neuro_mw.state import Peek, Spending, StoreUnavailable, open_store
 from neuro_mw.state.memory import MemoryStore
 from neuro_mw.testing import Fault, FaultyModel, ScriptedModel, random_faults
 from neuro_mw.tokens import count_tokens_sync
@@ -713,7 +714,7 @@ def test_a_store_that_was_away_is_left_alone_for_a_while():
     for _ in range(3):
         asyncio.run(model.generate("hello", max_tokens=10))
     assert len(store.trips) == 1
-    assert budget.tally.counts() == {"store_away": 3, "not_written": 3}
+    assert budget.tally.counts() == {"store_away": 3, "owed": 3}
 
 
 @pytest.mark.parametrize("policy", ["open", "closed", "local"])
@@ -745,6 +746,8 @@ def test_the_lease_of_a_call_says_who_holds_it(clock):
     wrapped(ScriptedModel(said()), budget, clock=clock)
     context = MiddlewareFactory(preset=None).create_context("openai", "gpt-4o")
     [script] = budget.foresee({"messages": [], "max_tokens": 10}, context)
-    assert script == Reserve(budget._opened()[0] + "global", f"{context.request_id}:0", 10 * MILLI, 10**9, 3600.0,
-                             budget._window[1] - clock.now + 3600.0)  # fmt: skip
+    lease, *rest = script.arguments
+    assert script[:2] == ("reserve", budget._opened()[0] + "global")
+    assert re.fullmatch(rf"{context.request_id}:[0-9a-f]{{16}}:0", lease)
+    assert rest[:3] == [10 * MILLI, 10**9, 3600.0]
     assert isclose(script.arguments[-1], budget._window[1] - clock.now + 3600)

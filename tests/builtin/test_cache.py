@@ -183,9 +183,11 @@ def test_inner_metadata_comes_back_and_outer_is_its_own(mode):
 def test_an_answer_gets_old(mode, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr("neuro_mw.builtin.cache.time", lambda: now[0])
+    monkeypatch.setattr("neuro_mw.builtin.caching.answers.time", lambda: now[0])
     monkeypatch.setattr("neuro_mw.builtin.caching.flights.time", lambda: now[0])
     model = ScriptedModel()
-    _, wrapped = chain(model, ttl_s=10)
+    cache, wrapped = chain(model, ttl_s=10)
+    cache.store._clock = lambda: now[0]
 
     async def main():
         found = []

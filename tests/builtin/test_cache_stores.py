@@ -38,8 +38,11 @@ class Limit(Keeping):
         return self.scripts()
 
     async def transform_params(self, params: Params, context: Any) -> Params:
-        if self.foreseen(self.name, self.key, context) is None:
+        found = self.foreseen(self.name, self.key, context)
+        if found is None:
             await self.ask(self.scripts(), params, context)
+        else:
+            self.used(found[0], context)
         return params
 
     async def on_end(self, outcome: Any, context: Any) -> None:

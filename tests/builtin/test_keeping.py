@@ -74,7 +74,7 @@ def test_closed_rests_from_the_start(id):
         with pytest.raises(StoreUnavailable) as first:
             await one.startup()
         with pytest.raises(StoreUnavailable, match=f"less than 1 s ago, and {id} is closed"):
-            await one._run([], 0, None)
+            await one.run([], None)
         assert "s3cr3t" not in str(first.value)
 
     asyncio.run(main())

@@ -38,7 +38,8 @@ from neuro_mw.state import (
     open_store,
 )
 from neuro_mw.state.redis import _argument, _lua, _result
-from neuro_mw.state.scripts import STEPS, Corrupt, stops
+from neuro_mw.state.scripts import stops
+from neuro_mw.state.steps import STEPS, Corrupt
 
 LONG = 600.0
 CHAIN = (Read("none"), Take("limit", 1, 10, LONG), Reserve("budget", "a", 5, 10, LONG, LONG))

@@ -11,20 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuro_mw.state.records import decoded, encoded
-from neuro_mw.state.scripts import (
-    STEPS,
-    Budget,
-    Corrupt,
-    Meter,
-    Peek,
-    Read,
-    Release,
-    Reserve,
-    Return,
-    Script,
-    Settle,
-    Take,
-)
+from neuro_mw.state.scripts import Peek, Read, Release, Reserve, Return, Script, Settle, Take
+from neuro_mw.state.steps import STEPS, Budget, Corrupt, Meter
 
 amounts = st.one_of(st.integers(0, 30), st.floats(0, 30))
 pauses = st.one_of(st.just(0.0), st.floats(0, 30), st.floats(0, 0.01))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
 import orjson
 
@@ -72,16 +73,32 @@ def _call(id: Any, name: Any, arguments: Any) -> ToolCall:
     return ToolCall(id, name, arguments)
 
 
-def entry_of(flight: Flight, most: int, *, truncated: bool) -> bytes | str:
-    """What is kept of a call; where nothing is, why: "" where there is no answer to keep."""
+def sealed(entry: bytes) -> bytes:
+    """The same with a checksum, for stores whose bytes can change.
+
+    >>> unsealed(sealed(b"[1]"))
+    b'[1]'
+    """
+    return b"%08x" % crc32(entry) + entry
+
+
+def unsealed(kept: bytes) -> bytes:
+    """What was sealed. Raises Corrupt where it is that no more."""
+    entry = kept[8:]
+    if kept[:8] != b"%08x" % crc32(entry):
+        raise Corrupt
+    return entry
+
+
+def kept_out(flight: Flight, most: int, *, truncated: bool) -> str | None:
+    """Why an answer is not kept, as far as that can be told before it is packed: "" where there is none; else None."""
     finish = flight.finish
     if finish is None or finish.blocked is not None or finish.reason in NOT_AN_ANSWER:
         return ""
+    if flight.strayed:
+        return "other_model"
     if finish.reason == "length" and not truncated:
         return "truncated"
     if flight.size > most:
         return "size"
-    entry = None if flight.lost else packed(flight.response(), flight.made_at)
-    if entry is None:
-        return "content"
-    return entry if len(entry) <= most else "size"
+    return "content" if flight.lost else None

@@ -8,13 +8,13 @@ that no reader wants.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextvars import ContextVar, copy_context
-from copy import deepcopy
 from time import time
 from typing import Any
 
 from neuro_mw import (
+    Attempt,
     Collector,
     Finish,
     Part,
@@ -22,17 +22,14 @@ from neuro_mw import (
     Response,
     TextDelta,
     ToolCallDelta,
-    Usage,
     parts_of,
 )
 
+from .copies import Uncopied, given, kept_of
+
 NOT_AN_ANSWER = ("content_filter", "error")
 """Finish reasons of what is neither kept nor shared."""
-_COPIES: dict[type, Callable[[Any], Part]] = {  # a fifth of the price of `copy`
-    ReasoningDelta: lambda part: ReasoningDelta(part.text),
-    ToolCallDelta: lambda part: ToolCallDelta(part.index, part.id, part.name, part.arguments),
-}
-_MOST_LEADERS = 3  # that one call follows in turn: then it asks by itself, so that it does not wait for all of them
+ALONE = 3  # leaders that one call follows in turn: then it asks by itself, so that it does not wait for all of them
 
 _within: ContextVar[bool] = ContextVar("neuro_mw.cache.within", default=False)
 """Whether this runs inside of a call that leads. Such a one never follows another, so no circle can wait for itself."""
@@ -42,33 +39,12 @@ class Lost(Exception):  # noqa: N818 - it says what became of the leader
     """There is no answer to share: what became of the call that asked for it."""
 
 
-def _kept(part: Part) -> Any:
-    """A part for others to read, which its reader's changes do not reach; of a text only the text."""
-    if type(part) is TextDelta:
-        return part.text
-    if type(part) is Finish and not part.metadata and part.blocked is None:
-        return Finish(part.reason, part.usage + Usage())
-    copied = _COPIES.get(type(part))
-    return deepcopy(part) if copied is None else copied(part)
-
-
-def _given(kept: Any) -> Part:
-    return TextDelta(kept) if type(kept) is str else _kept(kept)
-
-
-class _Uncopied:
-    """A part that cannot be copied: for the call that asked, and nobody else."""
-
-    def __init__(self, part: Part) -> None:
-        self.part = part
-
-
 class Flight:
     """One call that asks, and what came of it so far."""
 
     __slots__ = (
-        "_context", "_error", "_key", "_loose", "_source", "_table", "_task", "_waiting",
-        "busy", "finish", "followers", "kept", "lost", "made_at", "size",
+        "_attempts", "_context", "_error", "_key", "_loose", "_seen", "_source", "_table", "_target", "_task",
+        "_waiting", "busy", "finish", "followers", "kept", "lost", "made_at", "size", "strayed",
     )  # fmt: skip
 
     def __init__(self, table: dict[str, Flight] | None, key: str) -> None:
@@ -85,13 +61,28 @@ class Flight:
         self._task: asyncio.Task[None] | None = None  # waits for a part in place of the leader
         self._error: BaseException | None = None  # what that one met, for the leader
         self._loose = False
+        self._attempts: Sequence[Attempt] = ()
+        self._seen = 0  # of these
+        self.strayed = False  # another model answered, so that other layers may have seen the answer
         if table is not None:
             table[key] = self
+
+    def lead(self, attempts: Sequence[Attempt], provider: str, model: str) -> None:
+        """Somebody leads it, whose attempts these are; it was meant for this model."""
+        self._attempts, self._target = attempts, (provider, model)
+
+    def _look(self) -> None:
+        self._seen = len(self._attempts)
+        if any((attempt.provider, attempt.model) != self._target for attempt in self._attempts):
+            self.strayed = True
+            self.lose("was answered by another model")
 
     # --- what comes ----------------------------------------------------------------------------------------------
 
     def add(self, part: Part) -> None:
         """A part came."""
+        if len(self._attempts) != self._seen:
+            self._look()
         if type(part) is TextDelta:
             self.kept.append(part.text)
             self.size += len(part.text)
@@ -102,9 +93,9 @@ class Flight:
 
     def _add(self, part: Part) -> None:
         try:
-            self.kept.append(_kept(part))
+            self.kept.append(kept_of(part))
         except Exception:  # noqa: BLE001  # what cannot be copied may raise anything
-            self.kept.append(_Uncopied(part))
+            self.kept.append(Uncopied(part))
             self.lose("gave what cannot be shared")
         if isinstance(part, Finish):
             self.finish, self.made_at = part, time()
@@ -136,7 +127,7 @@ class Flight:
         """The answer, as far as it came."""
         collector = Collector()
         for kept in self.kept:
-            collector.add(_given(kept))
+            collector.add(given(kept))
         return collector.response()
 
     def unlist(self) -> None:
@@ -156,8 +147,8 @@ class Flight:
         self.followers += 1
         try:
             while True:
-                while at < len(kept) and type(kept[at]) is not _Uncopied:
-                    part = _given(kept[at])
+                while at < len(kept) and type(kept[at]) is not Uncopied:
+                    part = given(kept[at])
                     at += 1
                     yield part
                     if isinstance(part, Finish):
@@ -208,7 +199,7 @@ class Flight:
         while not self._loose:
             if at < len(self.kept):  # it was asked for by another one
                 kept = self.kept[at]
-                return kept.part if type(kept) is _Uncopied else _given(kept)
+                return kept.part if type(kept) is Uncopied else given(kept)
             if self._task is not None and not for_others:
                 await self._wait()
                 continue
@@ -292,7 +283,7 @@ class Flights:
         flight = table.get(key)
         if flight is None or flight.stale(ttl_s):
             return Flight(table, key), True
-        if turn >= _MOST_LEADERS or _within.get():
+        if turn >= ALONE or _within.get():
             return Flight(None, key), True
         return flight, False
 

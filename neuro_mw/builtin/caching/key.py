@@ -47,12 +47,16 @@ def _text(head: list[str], params: dict[str, Any]) -> bytes | None:
         pass
     try:
         said = [head, _plain(params)]
-    except (TypeError, RecursionError):
+    except (TypeError, ValueError, RecursionError):
         return None
     try:
         return orjson.dumps(said, option=_OPTIONS)
     except TypeError:  # an integer of more than 64 bits, a lone surrogate
+        pass
+    try:
         return b"json" + json.dumps(said, sort_keys=True).encode()
+    except (ValueError, RecursionError):  # an integer of more than 4,300 digits
+        return None
 
 
 def _plain(value: Any) -> Any:

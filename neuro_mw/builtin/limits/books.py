@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from neuro_mw import Attempt, MiddlewareContext
@@ -9,19 +10,28 @@ from neuro_mw.state import Release, Script, Settle
 
 from .costs import Prices
 
+_LONG = 100
+
 
 class Call:
-    """Of the whole call: how many leases it took, and which attempts are in the books."""
+    """Of the whole call: its passages, how many leases they took, and what is paid for that is no attempt of one."""
 
-    __slots__ = ("booked", "leases")
+    __slots__ = ("_name", "booked", "leases", "passages")
 
     def __init__(self) -> None:
         self.leases = 0
         self.booked: set[int] = set()
+        self.passages: list[Held] = []
+        self._name = ""
+
+    def next_lease(self, context: MiddlewareContext) -> str:
+        """The name of its next lease, which no other call has: a request id may be one that users choose."""
+        self._name = self._name or f"{context.request_id[:_LONG]}:{os.urandom(8).hex()}"
+        return f"{self._name}:{self.leases}"
 
 
 class Held:
-    """Of one passage: what it reserved under a lease (None: nothing), and how many attempts there were before.
+    """Of one passage: what it reserved under a lease (None: nothing), and the attempts that are made in it.
 
     ``prefix`` begins the keys of all budgets of this window, which are kept for ``ttl_s``; ``key`` is the one that is
     meant.
@@ -29,29 +39,20 @@ class Held:
 
     __slots__ = ("amount", "attempts", "call", "key", "lease", "prefix", "said", "ttl_s")
 
-    def __init__(self, call: Call, attempts: int, prefix: str, ttl_s: float) -> None:
+    def __init__(self, call: Call, attempts: list[Attempt], prefix: str, ttl_s: float) -> None:
         self.call, self.attempts, self.prefix, self.ttl_s = call, attempts, prefix, ttl_s
         self.key, self.amount = prefix, 0
         self.lease: Any = None
         self.said: dict[str, Any] | None = None
 
-    def next_lease(self, context: MiddlewareContext) -> str:
-        """The name of the next lease of the call."""
-        return f"{context.request_id}:{self.call.leases}"
-
     def closed(self, context: MiddlewareContext, prices: Prices, *, per_model: bool) -> tuple[list[Script], list[str]]:
         """What is to be written as the passage ends, and what was not known of its attempts.
 
-        What middlewares asked on their own is paid for as well. Attempts side by side may find each other's ended:
-        who comes first pays for both, so that each is paid for once.
+        An attempt that is still under way will have no other end here: it costs what was reserved. What middlewares
+        asked on their own is paid for as well, by whichever passage finds it ended.
         """
-        booked, key = self.call.booked, self.key
-        spent, elsewhere, unknown = 0, [], []
-        attempts, asked = context.attempts[self.attempts :], context.asked
-        for attempt in [*attempts, *asked] if asked else attempts:
-            if attempt.duration is None or id(attempt) in booked:
-                continue  # under way, or paid for
-            booked.add(id(attempt))
+        key, spent, elsewhere, unknown = self.key, 0, [], []
+        for attempt in [*self._own(), *self._asked(context)]:
             cost, not_known = prices.cost(attempt, self.amount)
             if not_known is not None:
                 unknown.append(not_known)
@@ -64,6 +65,20 @@ class Held:
         if self.lease is not None:
             return [*elsewhere, Release(key, self.lease)], unknown
         return elsewhere, unknown
+
+    def _own(self) -> list[Attempt]:
+        """Its attempts without those of passages beside it: the first one's list holds all that come later."""
+        if len(self.call.passages) == 1:
+            return self.attempts
+        others = (other.attempts for other in self.call.passages if other is not self)
+        theirs = {id(attempt) for attempts in others if len(attempts) <= len(self.attempts) for attempt in attempts}
+        return [attempt for attempt in self.attempts if id(attempt) not in theirs]
+
+    def _asked(self, context: MiddlewareContext) -> list[Attempt]:
+        booked, asked = self.call.booked, context.asked
+        found = [attempt for attempt in asked if attempt.duration is not None and id(attempt) not in booked]
+        booked.update(map(id, found))
+        return found
 
 
 def named(attempt: Attempt) -> str:

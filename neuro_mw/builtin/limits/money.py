@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -22,7 +22,7 @@ def nano_of(value: Any) -> int:
         raise ValueError("it is not an amount of dollars")
     try:
         nano = Decimal(str(value)).scaleb(9)
-    except InvalidOperation:
+    except ArithmeticError:
         raise ValueError("it is not an amount of dollars") from None
     if not nano.is_finite() or nano < 0:
         raise ValueError("it is not an amount of dollars from 0 on")
@@ -58,5 +58,7 @@ def whole(nano: float) -> int:
     >>> whole(3_500_000.0000000005), whole(0.075)
     (3500000, 1)
     """
+    if not math.isfinite(nano):
+        return MOST
     rounded = math.ceil(nano - 0.0005)
     return rounded if 0 <= rounded <= MOST else min(max(rounded, 0), MOST)

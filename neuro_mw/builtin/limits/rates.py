@@ -21,6 +21,7 @@ _PERIODS = {
     "h": 3600.0, "hour": 3600.0, "hours": 3600.0, "d": 86400.0, "day": 86400.0, "days": 86400.0,
 }  # fmt: skip
 _EXPECTED = "such as '60/minute', '100000 tokens/hour' or '100 requests/10s'"
+_LONG = 100  # characters
 _MOST, _LONGEST_S = 10**12, 366 * 86400.0
 
 
@@ -42,6 +43,8 @@ def read_limit(text: str, key: str = "limits") -> Limit:
     >>> read_limit("100 requests/10s")
     Limit(amount=100, unit='requests', period_s=10.0, text='100 requests/10s')
     """
+    if len(text) > _LONG:
+        raise ConfigError("it is too long for a limit", key=key, expected=_EXPECTED)
     found = _FORM.fullmatch(text.strip())
     if found is None:
         raise ConfigError(f"{text!r} is no limit", key=key, expected=_EXPECTED)

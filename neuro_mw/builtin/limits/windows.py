@@ -18,11 +18,11 @@ def _read(value: Any) -> Any:
     if value is None or value in _NAMED:
         return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and math.isfinite(value) and 0 < value <= _LONGEST_S:
+    if is_number and math.isfinite(value) and 1 <= value <= _LONGEST_S:
         return float(value)
     near = nearest(value, _NAMED) if isinstance(value, str) else None
     said = f"it is {value!r}" if is_number or isinstance(value, str) else f"it is of type {type(value).__name__}"
-    raise ConfigError(said, key="window", expected='"day", "month", or seconds up to 366 days', nearest=near)
+    raise ConfigError(said, key="window", expected='"day", "month", or seconds from 1 to 366 days', nearest=near)
 
 
 Kind = Annotated[str | float | None, BeforeValidator(_read)]

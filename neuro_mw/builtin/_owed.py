@@ -1,0 +1,64 @@
+"""What a store is still owed: ends of leases that could not be written. They go with the next question to it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+from neuro_mw.state import Script, Store, StoreUnavailable
+
+_MOST = 10_000
+_AT_ONCE = 64
+
+
+class Owed:
+    """Of one store, for all who use it. What is too much is refused, so that who owes it can count it."""
+
+    def __init__(self) -> None:
+        self._scripts: deque[Script] = deque()
+
+    def __len__(self) -> int:
+        return len(self._scripts)
+
+    def add(self, script: Script, *, tried: bool) -> bool:
+        """Keep what ends a lease; False for what is none, and where there is no room. ``tried``: it may be done."""
+        if script.name not in ("settle", "release") or len(self._scripts) >= _MOST:
+            return False
+        if tried and script.name == "settle" and script.arguments[0]:
+            lease, amount, _ = script.arguments
+            script = Script("settle", script.key, (lease, amount, True))
+        self._scripts.append(script)
+        return True
+
+    async def send(self, store: Store, scripts: Sequence[Script] = ()) -> list[object]:
+        """Run scripts, and before them some of what is owed; the results of the scripts. Raises as `Store.run`."""
+        if not self._scripts:
+            return await store.run(*scripts)
+        owed = [self._scripts.popleft() for _ in range(min(_AT_ONCE, len(self._scripts)))]
+        while True:
+            try:
+                results = await store.run(*owed, *scripts)
+            except StoreUnavailable as error:
+                broken = [script for script in owed if script.key == error.key]
+                if not broken:
+                    self._keep(owed)
+                    raise
+                owed = [script for script in owed if script.key != error.key]  # its entry is none of ours any more
+            except BaseException:
+                self._keep(owed)
+                raise
+            else:
+                return results[len(owed) :]
+
+    def _keep(self, scripts: Sequence[Script]) -> None:
+        for script in scripts:
+            self.add(script, tried=True)
+
+
+_of: WeakKeyDictionary[Store, Owed] = WeakKeyDictionary()
+
+
+def owed_to(store: Store) -> Owed:
+    """What this store is owed."""
+    return _of.setdefault(store, Owed())
