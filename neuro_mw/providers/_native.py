@@ -8,17 +8,17 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from neuro_mw.errors import BadRequest, ConfigError, ProviderError, ProviderUnavailable, StreamInterrupted
+from neuro_mw.errors import BadRequest, ProviderError, ProviderUnavailable, StreamInterrupted
 from neuro_mw.parts import parts_of
 from neuro_mw.types import Finish, FinishReason, Params, Part, ProviderDelta, Response, Usage
 
 from ._call_options import CallOptions, split
 from ._errors import ErrorEvent, error_of, provider_error, status_in
+from ._identity import identity_of
 from ._sse import SSEReader
-from .catalog import endpoint_of, key_of
+from .catalog import key_of
 
 if TYPE_CHECKING:
     from ._http import Answer, Call
@@ -70,17 +70,8 @@ class NativeModel(ABC):
         self.provider, self.model_id = provider, model_id
         self._base_url, self._headers = base_url, dict(headers or {})
         self._api_key = (api_key or "").strip() or None
+        self.identity = identity_of(provider, base_url, self._headers, self._api_key)
         self._max_bytes = max_answer_bytes
-
-    @property
-    def identity(self) -> list[object]:
-        """What tells it from another model object of this class and id: where it asks, and as whom."""
-        try:
-            base, query = endpoint_of(self.provider, self._base_url)
-        except ConfigError:  # said when it is asked
-            base = query = ""
-        own = repr((sorted(self._headers.items()), self._api_key))
-        return [base, query, sha256(own.encode("utf-8", "replace")).hexdigest()]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.provider!r}, {self.model_id!r})"

@@ -8,6 +8,7 @@ import time
 import weakref
 from asyncio import sleep
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from random import uniform
 from threading import Lock, Thread
@@ -279,12 +280,9 @@ def _connect(path: str) -> sqlite3.Connection:
 def _checkpoint(path: str) -> None:
     """Put the log of writes into the file; readers and writers go on meanwhile."""
     try:
-        connection = _connect(path)
-        try:
+        with closing(_connect(path)) as connection:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        finally:
-            connection.close()
     except sqlite3.Error:
         return  # locked, or gone: the next one, or sqlite's own at 40 MB
 
