@@ -41,7 +41,7 @@ _NAMES = {
     "parts": ("Collector", "collect", "parts_of"),
     "plugins": ("PluginInfo",),
     "presets": ("MiddlewarePreset", "PresetInfo"),
-    "receipt": ("Receipt",),
+    "receipt": ("Execution", "Receipt"),
     "registry": ("MiddlewareRegistry",),
     "stats": ("MiddlewareChainStats", "MiddlewareExecutionResult", "MiddlewareStats"),
     "validation": ("ValidationResult",),
@@ -184,6 +184,7 @@ if TYPE_CHECKING:
     from .plugins import PluginInfo as PluginInfo
     from .presets import MiddlewarePreset as MiddlewarePreset
     from .presets import PresetInfo as PresetInfo
+    from .receipt import Execution as Execution
     from .receipt import Receipt as Receipt
     from .registry import MiddlewareRegistry as MiddlewareRegistry
     from .stats import (

@@ -10,6 +10,7 @@ from time import time
 from typing import Any
 
 from .errors import ConfigError, NeuroError
+from .receipt import Execution, executions_of
 from .stats import Record
 from .types import Attempt, Mode, Params, Response, Session
 
@@ -234,6 +235,11 @@ class MiddlewareContext:
         """The ids of middlewares that failed in this call so far, or did not do all their work, while it went on."""
         skipped = {head.id for head, _, _, extra, _ in self._call.executions if extra is not None and extra.skipped}
         return frozenset(skipped.union(self._call._failures or ()))
+
+    @property
+    def executions(self) -> list[Execution]:
+        """The passages that have ended in this call so far, in that order: what its receipt will be made of."""
+        return executions_of(self._call.executions)
 
     def state(self, middleware: object) -> dict[str, Any]:
         """A dict that belongs to this middleware and this call alone."""

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .stats import CHANGED_ANSWER, CHANGED_REQUEST, PLAIN, STATUS_NAMES, Record
 
 if TYPE_CHECKING:
     from .context import Call
     from .types import Mode
+
+
+class Execution(NamedTuple):
+    """A passage of a call through a layer, as it ended: seconds of its own and in all, `ended` by `time.perf_counter`.
+
+    ``status`` is as in a receipt; ``error`` is the type of what left, and no text.
+    """
+
+    id: str
+    status: str
+    self_s: float
+    total_s: float
+    ended: float
+    failures_skipped: int = 0
+    error: str | None = None
+
+
+def executions_of(records: Iterable[Record]) -> list[Execution]:
+    """What has ended, in order."""
+    found = []
+    for head, self_s, total_s, given, ended in records:
+        extra = given or PLAIN
+        status = STATUS_NAMES[extra.status]
+        found.append(Execution(head.id, status, self_s, total_s, ended, extra.skipped, extra.error))
+    return found
 
 
 class ChainFacts(Protocol):

@@ -271,6 +271,7 @@ def test_options_and_fields_are_documented(what: str) -> None:
 SECTIONS = {"Analytics": ("middleware.md", "analytics"), "Guardrails": ("guardrails.md", "Options")}
 STATEFUL = {"Budget": "budget", "Cache": "cache", "RateLimit": "rate_limit"}
 SECTIONS |= {name: ("state.md", id) for name, id in STATEFUL.items()}
+SECTIONS |= {name: ("observability.md", name.lower()) for name in ("Errors", "Logging", "Tracing")}
 MEANS = {"none": {"None", "[]", "{}"}, "off": {"None", "False"}, "on": {"True"}, "empty": {"[]", "{}"}}
 
 
@@ -395,7 +396,7 @@ def test_the_tables_of_failures_and_of_the_order_are_the_truth() -> None:
         assert written["default"] == set(real_options(config)["on"])
         assert written["no such name"] == set(get_args(FailureOrLimit)) - set(get_args(names))
     order = re.findall(r"^\| `(\w+)` \| (\d+) \|", section("resilience.md", "The order"), re.MULTILINE)
-    assert order == [(id, str(metadata.priority)) for id, metadata in CATALOG.items() if id != "analytics"]
+    assert order == [(id, str(metadata.priority)) for id, metadata in CATALOG.items() if metadata.kind != "observer"]
 
 
 @pytest.mark.parametrize(("key", "config"), [("precall_evaluation", PrecallEvaluation), ("model_filter", ModelFilter)])

@@ -71,6 +71,7 @@ STRICT = {
 GUARDRAILS = {**STRICT, "action": {**STRICT["action"], "pii.email": "warn", "pii.phone": "warn"}}
 ALL = {"analytics": {}, "guardrails": {"config": GUARDRAILS}}
 RESILIENCE = {"retry": {}, "timeout": {"config": {"total_s": 600}}, "circuit_breaker": {}}
+PRODUCTION = {**ALL, **RESILIENCE, "cache": {}, "token_limit": {}}
 SHIPPED = {
     "default": {"analytics": {}},
     "all": ALL,
@@ -82,7 +83,9 @@ SHIPPED = {
         "cache": {},
         "token_limit": {},
     },
-    "production": {**ALL, **RESILIENCE, "cache": {}, "token_limit": {}},
+    "production": PRODUCTION,
+    "observability": {"analytics": {}, "logging": {}, "tracing": {}},
+    "full": {**PRODUCTION, "logging": {}, "tracing": {}, "errors": {}},
 }
 
 
@@ -103,6 +106,11 @@ CHAINS = {
     "resilience": ("retry", "circuit_breaker", "timeout"),
     "cost": ("analytics", "cache", "token_limit", "budget"),
     "production": ("analytics", "cache", "guardrails", "token_limit", "retry", "circuit_breaker", "timeout"),
+    "observability": ("tracing", "logging", "analytics"),
+    "full": (
+        "tracing", "errors", "logging", "analytics", "cache", "guardrails", "token_limit", "retry", "circuit_breaker",
+        "timeout",
+    ),
 }
 
 

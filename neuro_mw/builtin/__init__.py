@@ -14,17 +14,20 @@ if TYPE_CHECKING:
     from .cache import Cache as Cache
     from .circuit_breaker import CircuitBreaker as CircuitBreaker
     from .default_settings import DefaultSettings as DefaultSettings
+    from .errors import Errors as Errors
     from .fallback import Fallback as Fallback
     from .guardrails import Guardrails as Guardrails
+    from .logging import Logging as Logging
     from .rate_limit import RateLimit as RateLimit
     from .retry import Retry as Retry
     from .simulate_streaming import SimulateStreaming as SimulateStreaming
     from .timeout import Timeout as Timeout
     from .token_limit import TokenLimit as TokenLimit
+    from .tracing import Tracing as Tracing
 
 __all__ = [
-    "Analytics", "Budget", "Cache", "CircuitBreaker", "DefaultSettings", "Fallback", "Guardrails", "RateLimit", "Retry",
-    "SimulateStreaming", "Timeout", "TokenLimit",
+    "Analytics", "Budget", "Cache", "CircuitBreaker", "DefaultSettings", "Errors", "Fallback", "Guardrails", "Logging",
+    "RateLimit", "Retry", "SimulateStreaming", "Timeout", "TokenLimit", "Tracing",
 ]  # fmt: skip
 
 _MODULES = {class_name(id): id for id in CATALOG}

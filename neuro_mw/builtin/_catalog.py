@@ -8,6 +8,18 @@ CATALOG = {
     metadata.id: metadata
     for metadata in (
         MiddlewareMetadata(
+            id="tracing", name="Tracing", priority=120, kind="observer",
+            description="A span and the metrics of OpenTelemetry for every call.",
+        ),
+        MiddlewareMetadata(
+            id="errors", name="Errors", priority=115, kind="control",
+            description="Messages for users where a call fails, and alerts for operators.",
+        ),
+        MiddlewareMetadata(
+            id="logging", name="Logging", priority=110, kind="observer", before=("guardrails",),
+            description="A structured record of every call.",
+        ),
+        MiddlewareMetadata(
             id="analytics", name="Analytics", priority=100, kind="observer",
             description="Usage, timing and cost of every call.",
         ),

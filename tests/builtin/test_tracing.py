@@ -25,10 +25,9 @@ from neuro_mw import (
     ToolCall,
     Usage,
     middleware,
-    stats,
 )
 from neuro_mw.builtin.fallback import Fallback
-from neuro_mw.builtin.otel import conventions, events
+from neuro_mw.builtin.otel import conventions
 from neuro_mw.builtin.retry import Retry
 from neuro_mw.builtin.timeout import Timeout
 from neuro_mw.builtin.tracing import Tracing
@@ -377,10 +376,6 @@ def test_a_failure_that_was_passed_over_is_on_the_event(sdk, mode):
     watcher = middleware("watcher", transform_params=broken, kind="observer")
     run(call(wrap(ScriptedModel("x"), sdk.tracing(), watcher), mode))
     assert sdk.events("neuro_mw.middleware")[0]["neuro_mw.middleware.failures_skipped"] == 1
-
-
-def test_statuses_are_those_of_the_stats():
-    assert events.STATUSES == stats.STATUS_NAMES
 
 
 @pytest.mark.parametrize("mode", MODES)

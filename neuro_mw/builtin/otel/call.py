@@ -1,0 +1,221 @@
+"""One call as a span: when it began, what came, how it ended. It is the current span for what runs inside."""
+
+from __future__ import annotations
+
+from time import perf_counter as clock
+from time import time_ns
+from typing import Any
+
+from opentelemetry.context import Context, attach, get_current
+from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+from neuro_mw import (
+    Attempt,
+    Collector,
+    Finish,
+    MiddlewareContext,
+    Params,
+    Part,
+    ProviderDelta,
+    Response,
+    ResponseInfo,
+    TextDelta,
+)
+
+from . import conventions as name
+from .attributes import (
+    Attributes,
+    request_attributes,
+    response_attributes,
+    sendable,
+    server_attributes,
+    usage_attributes,
+    who,
+)
+from .content import Content
+from .events import add_events, add_spans, executions
+from .telemetry import Telemetry
+
+_ERROR = Status(StatusCode.ERROR)  # no description: what an error says may quote the request
+_NO_CHUNKS = (ResponseInfo, ProviderDelta, Finish)
+
+
+class TracedCall:
+    """One passage of a call through tracing.
+
+    ``enter`` and ``leave`` stand around whatever runs inside. They put one context of OpenTelemetry in the place of the
+    other, and use no tokens: a stream may be pulled and closed in different tasks, where a token would be of no use.
+    """
+
+    __slots__ = (
+        "_asked", "_attempts", "_began", "_chunk", "_collector", "_content", "_context", "_executions", "_inside",
+        "_last_s", "_params", "_span", "_started", "_streams", "_telemetry", "_who", "error", "finish", "first_s",
+        "info", "status", "waited_s",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        params: Params,
+        context: MiddlewareContext,
+        content: Content | None,
+        *,
+        streams: bool,
+    ) -> None:
+        self._telemetry, self._params, self._context, self._content = telemetry, params, context, content
+        self._attempts, self._asked = len(context.attempts), len(context.asked)
+        self._executions = len(context.executions)
+        self._who = who(context.provider, context.model)
+        self._span: Any = None
+        self._inside: Context | None = None
+        if telemetry.tracer is not None:
+            self._span = telemetry.tracer.start_span(
+                f"{name.CHAT} {self._who[name.REQUEST_MODEL]}", kind=SpanKind.CLIENT, attributes=self._who
+            )
+            self._inside = set_span_in_context(self._span)
+        self.status, self.error = "completed", ""
+        self.info: ResponseInfo | None = None
+        self.finish: Finish | None = None
+        self._streams = streams
+        self._collector = Collector() if streams and content is not None else None
+        self._chunk: Attributes | None = None  # of the metric of chunks, made with the first one
+        self.first_s: float | None = None
+        self.waited_s = self._last_s = 0.0
+        self._started = self._began = clock()
+
+    # --- inside and outside --------------------------------------------------------------------------------------
+
+    def enter(self) -> Context | None:
+        """What comes runs inside; the context that stood outside."""
+        outside = None
+        if self._inside is not None:
+            outside = get_current()
+            attach(self._inside)
+        self._began = clock()
+        return outside
+
+    def leave(self, outside: Context | None, error: BaseException | None = None) -> None:
+        """What ran inside has returned, or raised: outside, all is as it was."""
+        self.waited_s += clock() - self._began
+        if outside is None:
+            return
+        current = get_current()
+        # Who throws a coroutine away may do so from anywhere, where our context has no place.
+        if not isinstance(error, GeneratorExit) or current is self._inside:
+            self._inside = current  # a generator inside may have set one of its own, and will want it back
+            attach(outside)
+
+    # --- what comes ----------------------------------------------------------------------------------------------
+
+    def saw(self, part: Part) -> None:
+        """A part of a stream came."""
+        if type(part) is TextDelta or not isinstance(part, _NO_CHUNKS):
+            waited_s = self.waited_s
+            if self.first_s is None:
+                self.first_s = waited_s
+            elif self._telemetry.instruments is not None:
+                if self._chunk is None:
+                    self._chunk = self._answered_by(self.info)
+                self._telemetry.instruments.per_chunk.record(waited_s - self._last_s, self._chunk, self._inside)
+            self._last_s = waited_s
+        elif isinstance(part, ResponseInfo):
+            self.info = part
+        elif isinstance(part, Finish):
+            self.finish = part
+        if self._collector is not None:
+            self._collector.add(part)
+
+    def broke_off(self, error: BaseException) -> None:
+        """An error leaves this layer. (It is not kept: it holds the frame that holds this.)"""
+        if isinstance(error, Exception):
+            self.status, self.error = "failed", type(error).__name__
+        else:
+            self.status = "cancelled"
+
+    def _streamed(self) -> Response:
+        """What of a streamed answer was let go; without its texts where they are not asked for."""
+        if self._collector is not None:
+            return self._collector.response()
+        info, finish = self.info or ResponseInfo(), self.finish
+        response = Response(id=info.id, model=info.model)
+        if finish is not None:
+            response.finish_reason, response.blocked = finish.reason, finish.blocked
+        return response
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    def end(self, response: Response | None = None) -> None:
+        """Tell what is known, and end the span, whatever goes wrong in that."""
+        if self._streams:
+            response = self._streamed()
+        if response is not None and response.blocked is not None and self.status == "completed":
+            self.status = "blocked"
+        now, context = clock(), self._context
+        attempts = context.attempts[self._attempts :]
+        sent = context.sent if attempts and context.sent is not None else self._params
+        server = server_attributes(sent)
+        try:
+            if self._span is not None and self._span.is_recording():
+                self._describe(response, attempts, {**request_attributes(sent), **server}, now)
+        finally:
+            if self._span is not None:
+                self._span.end()
+            if self._telemetry.instruments is not None:
+                self._measure(response, attempts, server)
+
+    def _describe(self, response: Response | None, attempts: list[Attempt], attributes: Attributes, now: float) -> None:
+        span, context, now_ns = self._span, self._context, time_ns()
+        attributes |= usage_attributes(attempts)
+        attributes[name.STATUS], attributes[name.REQUEST_ID] = self.status, context.request_id
+        if len(attempts) != 1:
+            attributes[name.ATTEMPTS] = len(attempts)
+        if self._streams:
+            attributes[name.REQUEST_STREAM] = True
+            if self.first_s is not None:
+                attributes[name.RESPONSE_TIME_TO_FIRST_CHUNK] = self.first_s
+        if isinstance(context.session.session_id, str):
+            attributes[name.CONVERSATION_ID] = sendable(context.session.session_id)
+        if response is not None:
+            attributes |= response_attributes(response, finished=self.status in ("completed", "blocked"))
+        if self._content is not None and self.status != "blocked":
+            attributes |= self._messages(response, bool(attempts))
+        if self.error:
+            attributes[name.ERROR_TYPE] = self.error
+            span.set_status(_ERROR)
+        span.set_attributes(attributes)
+        ran = executions(context, self._executions)
+        add_events(span, context, ran, attempts, context.asked[self._asked :], now, now_ns)
+        if self._telemetry.middleware_spans:
+            away_s = max(0.0, now - self._started - self.waited_s)
+            add_spans(self._telemetry.tracer, set_span_in_context(span), ran, attempts,
+                      began=self._started, away_s=away_s, now=now, now_ns=now_ns)  # fmt: skip
+
+    def _messages(self, response: Response | None, asked: bool) -> Attributes:
+        """What was sent to a model, if any was, and what was let go."""
+        content, found = self._content, {}
+        assert content is not None
+        if asked and self._context.sent is not None:
+            found[name.INPUT_MESSAGES] = content.input(self._context.sent.get("messages"))
+        if response is not None:
+            found[name.OUTPUT_MESSAGES] = content.output(response)
+        return {**found, name.CONTENT_TRUNCATED: True} if content.truncated else found
+
+    def _measure(self, response: Response | None, attempts: list[Attempt], server: Attributes) -> None:
+        instruments = self._telemetry.instruments
+        assert instruments is not None
+        answered = self._answered_by(response)
+        attributes = {**answered, **server}
+        if self.status != "completed":
+            attributes[name.STATUS] = self.status
+        if self.error:
+            attributes[name.ERROR_TYPE] = self.error
+        instruments.ended(self.waited_s, attributes, self._inside)
+        if self.first_s is not None:
+            instruments.first_chunk.record(self.first_s, answered, self._inside)
+        instruments.used(self._context.asked[self._asked :], self._inside)
+        instruments.used(attempts, self._inside, answered.get(name.RESPONSE_MODEL))
+
+    def _answered_by(self, answer: Response | ResponseInfo | None) -> Attributes:
+        """The attributes of a metric, with the model that answered where it is known."""
+        model = None if answer is None else answer.model
+        return {**self._who, name.RESPONSE_MODEL: sendable(model)} if isinstance(model, str) else self._who
