@@ -6,7 +6,10 @@ The bucket of a time is the upper 16 of the 64 bits of a double: sign, exponent 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import accumulate
 from sys import byteorder
 
 _UPPER = 3 if byteorder == "little" else 0  # of the four 16-bit words of a double
@@ -17,6 +20,7 @@ def buckets_of(times: Sequence[float]) -> Sequence[int]:
     return array("H", array("d", times).tobytes())[_UPPER::4]
 
 
+@cache  # of some hundreds of buckets, each asked for whenever stats are read
 def start_of(bucket: int) -> float:
     """The smallest time in a bucket."""
     words = array("H", [0, 0, 0, 0])
@@ -27,3 +31,18 @@ def start_of(bucket: int) -> float:
 def middle_of(bucket: int) -> float:
     """The time in the middle of a bucket; 0 for none, and for times that rounding made negative."""
     return 0.0 if bucket >> 15 or not bucket else (start_of(bucket) + start_of(bucket + 1)) / 2
+
+
+def percentiles(buckets: Mapping[int, int], *shares: float) -> list[float]:
+    """For each share (0 to 1) the time that so many are not above, as the middle of its bucket; 0 where there are none.
+
+    >>> percentiles({bucket: 1 for bucket in buckets_of([0.001, 0.002, 0.003])}, 0.5, 0.99)
+    [0.00201416015625, 0.00299072265625]
+    """
+    ordered = sorted(buckets)
+    negative = bisect_left(ordered, 1 << 15)
+    ordered = ordered[negative:] + ordered[:negative]
+    if not ordered:
+        return [0.0] * len(shares)
+    below = list(accumulate(map(buckets.__getitem__, ordered)))
+    return [middle_of(ordered[bisect_left(below, share * below[-1])]) for share in shares]

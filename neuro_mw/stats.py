@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from .histogram import buckets_of, middle_of
+from .histogram import buckets_of, percentiles
 from .tally import Tally
 
 # How a passage ended. A block is the layer's own (raised here) or an inner one's that passed through.
@@ -243,11 +243,12 @@ def last_executions(recorders: Iterable[LayerStats]) -> list[MiddlewareExecution
     return results
 
 
-def aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
-    """The stats of one middleware over all its live instances."""
+def aggregate(recorders: Iterable[LayerStats], buckets: Counter[int] | None = None) -> MiddlewareStats:
+    """The stats of one middleware over all its live instances; its histogram of self times is added to `buckets`."""
     stats = MiddlewareStats()
     statuses: Counter[int] = Counter()
-    buckets: Counter[int] = Counter()
+    buckets = Counter() if buckets is None else buckets
+    tallies: dict[int, Tally] = {}  # an instance given to several factories has one
     self_s = total_s = ended = 0.0
     for recorder in recorders:
         with recorder.lock:
@@ -263,11 +264,13 @@ def aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
                 stats.by_hook[hook] = stats.by_hook.get(hook, 0.0) + spent * 1e3
             for model, executions in recorder.models.items():
                 _count_model(stats.by_model, model, executions)
-            for what, number in recorder.tally.counts().items():
-                stats.counts[what] = stats.counts.get(what, 0) + number
+            tallies[id(recorder.tally)] = recorder.tally
             for record in recorder.newest()[-1:]:
                 if record[4] >= ended:
                     stats.last_execution_time, ended = record[1] * 1e3, record[4]
+    for tally in tallies.values():
+        for what, number in tally.counts().items():
+            stats.counts[what] = stats.counts.get(what, 0) + number
     stats.total_executions = total = sum(statuses.values())
     stats.failed_executions, stats.inner_errors = statuses[FAILED], statuses[INNER_ERROR]
     stats.cancelled, stats.short_circuited = statuses[CANCELLED], statuses[SHORT_CIRCUITED]
@@ -275,19 +278,10 @@ def aggregate(recorders: Iterable[LayerStats]) -> MiddlewareStats:
     stats.successful_executions = total - stats.failed_executions - stats.inner_errors - stats.cancelled
     if total:
         stats.average_execution_time, stats.total_time = self_s / total * 1e3, total_s * 1e3
-        stats.p50, stats.p95, stats.p99 = (_percentile(buckets, total, q) * 1e3 for q in (0.50, 0.95, 0.99))
+        stats.p50, stats.p95, stats.p99 = (time * 1e3 for time in percentiles(buckets, 0.50, 0.95, 0.99))
     return stats
 
 
 def _count_model(models: dict[str, int], model: str, executions: int) -> None:
     name = model if model in models or len(models) < _MODELS else "other"
     models[name] = models.get(name, 0) + executions
-
-
-def _percentile(buckets: Counter[int], total: int, q: float) -> float:
-    wanted, seen = q * total, 0
-    for bucket in sorted(buckets, key=middle_of):
-        seen += buckets[bucket]
-        if seen >= wanted:
-            return middle_of(bucket)
-    return 0.0

@@ -20,6 +20,7 @@ from .models import models
 from .options import Debug
 from .output import OutputError, discard, write
 from .run import run
+from .stats import stats
 
 app = typer.Typer(
     name="neuro-mw",
@@ -35,6 +36,7 @@ app.command("presets")(list_presets)
 app.command("explain")(explain)
 app.command("plugins")(list_plugins)
 app.command("models")(models)
+app.command("stats")(stats)
 
 
 def _version(wanted: bool) -> None:

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,6 +54,20 @@ def show(*things: Any) -> None:
             console.print(thing)
     text = captured.get()
     write(text if console.is_terminal else "".join(f"{line.rstrip()}\n" for line in text.splitlines()))
+
+
+@contextlib.contextmanager
+def live() -> Iterator[Callable[..., None]]:
+    """Give what shows things in the place of those before, on a terminal; elsewhere one below the other."""
+    console = _console()
+    if not console.is_terminal:
+        yield show
+        return
+    from rich.console import Group
+    from rich.live import Live
+
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as screen:
+        yield lambda *things: screen.update(Group(*things), refresh=True)
 
 
 def show_json(document: Any) -> None:

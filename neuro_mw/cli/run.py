@@ -13,6 +13,7 @@ from neuro_mw import ConfigError, MiddlewareFactory, RequestBlocked, Response, T
 from .failure import BLOCKED, OK, complain
 from .options import Config, Debug, Disable, Enable, Json, Preset, factory_of
 from .output import is_plain, show, show_json, write
+from .stats import record_run
 
 
 def run(
@@ -28,6 +29,7 @@ def run(
     as_json: Json = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show what each middleware did, after the answer.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show the chain and why, before the answer.")] = False,
+    no_record: Annotated[bool, typer.Option("--no-record", help="Do not record stats for 'neuro-mw stats'.")] = False,
     debug: Debug = False,
 ) -> int:
     """Send a prompt through a chain and stream the answer to stdout."""
@@ -36,7 +38,12 @@ def run(
     text = prompt_of(prompt)
     if explain and not as_json:
         show_plan(wrapped)
-    answer = ask(factory, wrapped, text, stream=not no_stream, live=not as_json)
+    record = None if no_record else record_run(factory)
+    try:
+        answer = ask(factory, wrapped, text, stream=not no_stream, live=not as_json)
+    finally:  # a call that failed counts too
+        if record is not None:
+            record()
     if as_json:
         show_json(document(factory, wrapped, answer, plan=explain))
     elif stats:

@@ -51,7 +51,8 @@ def test_json_is_one_document(neuro, mode: list[str]) -> None:
 
 def test_json_with_the_plan_if_asked(neuro) -> None:
     found = json.loads(neuro("run", "hello", "--json", "--explain").stdout)
-    assert found["plan"]["entries"][0]["reason"] == "preset 'default'"
+    reasons = {entry["id"]: entry["reason"] for entry in found["plan"]["entries"]}
+    assert reasons["analytics"] == "preset 'default'"
 
 
 def test_plan_before_and_stats_after(neuro) -> None:

@@ -1,0 +1,52 @@
+"""The figures of factories, read where they are kept: nothing of this is in the path of a call."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..stats import MiddlewareStats, aggregate
+
+if TYPE_CHECKING:
+    from ..factory import MiddlewareFactory
+    from ..stats import LayerStats
+
+
+class Figures(NamedTuple):
+    """What there is of one middleware: its stats, and how many executions are in each bucket of the histogram."""
+
+    stats: MiddlewareStats
+    buckets: Counter[int]
+
+    @property
+    def self_ms(self) -> float:
+        """The self time of all executions together."""
+        return self.stats.average_execution_time * self.stats.total_executions
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """Executions by status. Each has one; what passed on the block of an inner layer is "completed"."""
+        stats = self.stats
+        return {
+            "completed": stats.successful_executions - stats.short_circuited - stats.blocked,
+            "short_circuited": stats.short_circuited,
+            "blocked": stats.blocked,
+            "failed": stats.failed_executions,
+            "inner_error": stats.inner_errors,
+            "cancelled": stats.cancelled,
+        }
+
+
+def figures_of(factories: Iterable[MiddlewareFactory]) -> dict[str, Figures]:
+    """The figures by id, in chain order; the same id in several factories is one. What never lived is left out."""
+    recorders: dict[str, list[LayerStats]] = {}
+    for factory in dict.fromkeys(factories):
+        for one in factory.registry.registrations():
+            for live in one.instances():
+                recorders.setdefault(one.id, []).append(live.stats)
+    found = {}
+    for id, some in recorders.items():
+        buckets: Counter[int] = Counter()
+        found[id] = Figures(aggregate(some, buckets), buckets)
+    return found
