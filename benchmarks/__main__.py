@@ -1,4 +1,4 @@
-"""``python -m benchmarks [chain|stream|build|stats|import|providers|tokens|guardrails|resilience|state|scrape ...]``.
+"""``python -m benchmarks [chain|stream|build|stats|import|providers|tokens|guardrails|resilience|state|tracing|...``.
 
 Options: ``--json``, ``--quick``, ``--data DIR``. Figures are never asserted.
 """
@@ -28,6 +28,8 @@ MODULES = {
     "guardrails": "guardrails",
     "resilience": "resilience",
     "state": "state",
+    "tracing": "tracing",
+    "logging": "logs",
     "scrape": "scrape",
 }
 TITLES = {
@@ -41,6 +43,8 @@ TITLES = {
     "guardrails": "guardrails: 4 KB are 4,096 characters, a chunk is 4; what they find, and what they should not",
     "resilience": "resilience on the happy path, microseconds a call and a part: its own (to an empty layer), in all",
     "state": "cache, rate_limit and budget in memory, on sqlite and on Valkey, microseconds a call; round trips",
+    "tracing": "a span and the metrics of OpenTelemetry, microseconds a call: with the SDK's batch processor",
+    "logging": "one record for each call, microseconds a call: its own (to an empty layer), in all",
     "scrape": "reading the stats of 20 middlewares that ran for 10 models, microseconds",
 }
 

@@ -48,7 +48,7 @@ class Nowhere:
         pass
 
 
-def logging_rows(pace: Pace) -> list[Row]:
+def rows(pace: Pace) -> list[Row]:
     """The table."""
     with _loggers():
         return asyncio.run(_rows(pace))
