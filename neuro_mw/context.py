@@ -103,12 +103,14 @@ class Inside:
 
     ``fingerprint`` differs where ids, versions, configs or failure policies of these layers do, the code of hooks that
     are not ours, or the model behind them (its type, and its `identity` where it has one); it is the same in each
-    process. ``lenient``: one of them that may change answers, no observer, is passed over where it fails.
+    process. ``lenient``: one of them that may change answers, no observer, is passed over where it fails;
+    ``lenient_beyond``: one in a wrapped model behind them, whose failures this call does not show.
     """
 
     middlewares: tuple[Any, ...]
     fingerprint: str
     lenient: bool = False
+    lenient_beyond: bool = False
 
 
 class MiddlewareContext:
@@ -175,6 +177,16 @@ class MiddlewareContext:
     def own_attempts(self) -> list[Attempt]:
         """Of the attempts, those made further in than this: of one retry, not of those before it or beside it."""
         return self._made[-1] if self._made else self._call.attempts
+
+    @property
+    def depth(self) -> int:
+        """How many further inward calls this is in: 0 for the first, 1 for its retry, 2 for a retry within that."""
+        return len(self._made)
+
+    @property
+    def detours(self) -> int:
+        """How often a layer, or the caller, has named another model in this call so far."""
+        return len(self._call._detours or ())
 
     @property
     def given(self) -> Params:

@@ -46,7 +46,7 @@ class Keeping(Middleware):
             self.store = open_store(self.config.store, key=f"middleware.{self.metadata.id}.config.store")
         self._own_store = self.config.store is not None
         self._local: Store | None = None
-        self._rests_until = self._says_again = 0.0
+        self._says_again = 0.0
 
     @property
     def id(self) -> str:
@@ -82,10 +82,11 @@ class Keeping(Middleware):
         """Write what is owed; close a store of its own. That of the factory is closed by the factory."""
         store: Store = self._store
         try:
-            while self._owed and clock() >= self._rests_until:
+            while self._owed:
                 await self._owed.send(store)
         except StoreUnavailable as error:
             self._rest(error)
+            self.count("not_written", len(self._owed))
         if self._own_store:
             await store.aclose()
 
@@ -179,6 +180,15 @@ class Keeping(Middleware):
         if writes:
             await self._write(writes, context)
 
+    def write_now(self, scripts: Sequence[Script]) -> None:
+        """The same in memory, where nothing is waited for."""
+        assert self.memory is not None
+        for script in scripts:
+            try:
+                self.memory.decide(script.name, script.key, *script.arguments)
+            except StoreUnavailable:  # it is full, and the entry had ended
+                self.count("not_written" if self.owe([script]) else "owed")
+
     def owe(self, scripts: Sequence[Script], *, tried: bool = False) -> list[Script]:
         """Have the ends of leases written with the next question, whoever asks it; what is left is none, or too much.
 
@@ -193,13 +203,20 @@ class Keeping(Middleware):
             round.writes = [(one, script) for one, script in round.writes if one.owe([script])]
 
     async def _write(self, writes: Sequence[Write], context: MiddlewareContext) -> None:
-        tried = True
+        tried = False
         try:
             if await self._send([script for _, script in writes]) is not None:
                 return
-            tried = False
         except StoreUnavailable as error:
             self._rest(error)
+            broken = [write for write in writes if write[1].key == error.key]
+            for one, _ in broken:  # the entry of that key is none of ours any more; the others' are
+                one.count("not_written")
+                one.let_pass(context)
+            if broken and len(broken) < len(writes):
+                await self._write([write for write in writes if write not in broken], context)
+                return
+            tried, writes = error.sent, () if broken else writes
         except BaseException:
             for one, script in writes:
                 one.owe([script], tried=True)
@@ -218,11 +235,11 @@ class Keeping(Middleware):
     def unspoilt(self, context: MiddlewareContext) -> bool:
         """Whether nothing that could change an answer failed in this call and was passed over."""
         passed: set[str] = context.shared.get(_LET_PASS, set())
-        return context.failures_skipped <= passed
+        return context.failures_skipped <= passed and not context.inside(self).lenient_beyond
 
     async def _send(self, scripts: Sequence[Script]) -> list[Any] | None:
         """The results of scripts; None while it does not ask. Raises StoreUnavailable."""
-        return None if clock() < self._rests_until else await self._owed.send(self._store, scripts)
+        return None if clock() < self._owed.rests_until else await self._owed.send(self._store, scripts)
 
     async def _without(
         self, error: StoreUnavailable | None, scripts: Sequence[Script], context: MiddlewareContext
@@ -251,7 +268,7 @@ class Keeping(Middleware):
             self._says_again = now + _SAY_AGAIN_S
             _log.warning("middleware '%s': %s; %s", self.id, error, _MEANWHILE[self.config.on_store_failure])
         if error.key is None:  # with a key it is that one entry
-            self._rests_until = now + _REST_S
+            self._owed.rests_until = now + _REST_S
 
 
 def scope_of(kind: str, context: MiddlewareContext) -> str | None:

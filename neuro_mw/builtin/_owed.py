@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from neuro_mw.state import Script, Store, StoreUnavailable
@@ -17,6 +19,8 @@ class Owed:
 
     def __init__(self) -> None:
         self._scripts: deque[Script] = deque()
+        self.rests_until = 0.0
+        """Until then the store is not asked, by `time.monotonic`: it was away just now."""
 
     def __len__(self) -> int:
         return len(self._scripts)
@@ -31,29 +35,36 @@ class Owed:
         self._scripts.append(script)
         return True
 
-    async def send(self, store: Store, scripts: Sequence[Script] = ()) -> list[object]:
+    async def send(self, store: Store, scripts: Sequence[Script] = ()) -> list[Any]:
         """Run scripts, and before them some of what is owed; the results of the scripts. Raises as `Store.run`."""
         if not self._scripts:
             return await store.run(*scripts)
-        owed = [self._scripts.popleft() for _ in range(min(_AT_ONCE, len(self._scripts)))]
+        owed = self._some()
         while True:
             try:
                 results = await store.run(*owed, *scripts)
             except StoreUnavailable as error:
-                broken = [script for script in owed if script.key == error.key]
-                if not broken:
-                    self._keep(owed)
+                left = [script for script in owed if script.key != error.key]
+                if len(left) == len(owed):
+                    self._keep(owed, tried=error.sent)
                     raise
-                owed = [script for script in owed if script.key != error.key]  # its entry is none of ours any more
+                owed = left  # the entry of that key is none of ours any more
             except BaseException:
-                self._keep(owed)
+                self._keep(owed, tried=True)
                 raise
             else:
                 return results[len(owed) :]
 
-    def _keep(self, scripts: Sequence[Script]) -> None:
+    def _some(self) -> list[Script]:
+        some: list[Script] = []
+        with suppress(IndexError):  # another thread may take them, too
+            while len(some) < _AT_ONCE:
+                some.append(self._scripts.popleft())
+        return some
+
+    def _keep(self, scripts: Sequence[Script], *, tried: bool) -> None:
         for script in scripts:
-            self.add(script, tried=True)
+            self.add(script, tried=tried)
 
 
 _of: WeakKeyDictionary[Store, Owed] = WeakKeyDictionary()

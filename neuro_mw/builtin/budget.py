@@ -11,7 +11,7 @@ from time import time as clock
 from typing import Any
 
 from neuro_mw import BudgetExceeded, MiddlewareContext, Outcome, Params
-from neuro_mw.state import Reserve, Script, Spending, StoreUnavailable
+from neuro_mw.state import Release, Reserve, Script, Spending, StoreUnavailable
 from neuro_mw.state.protocol import MAX_TTL_S
 from neuro_mw.tokens import count_tokens
 
@@ -21,7 +21,7 @@ from ._size import size_of
 from .limits.books import Call, Held
 from .limits.budget_options import BudgetOptions
 from .limits.costs import Prices, Rates
-from .limits.money import NANO, nano_of, shown
+from .limits.money import MOST, NANO, nano_of, shown
 from .limits.whose import Whose
 from .limits.windows import window_at
 
@@ -93,7 +93,7 @@ class Budget(Keeping):
         shared = context.shared
         call = shared.get(self._call_key) or shared.setdefault(self._call_key, Call())
         prefix, ttl_s = self._opened()
-        held = context.state(self)["held"] = Held(call, context.own_attempts, prefix, ttl_s)
+        held = context.state(self)["held"] = Held(call, context.own_attempts, context.depth, prefix, ttl_s)
         call.passages.append(held)
         whose = self._whose.at_once(context.provider, context.model, context)
         if whose is not None:
@@ -144,7 +144,7 @@ class Budget(Keeping):
         if refused is None:
             return params
         if self.config.on_exceeded == "warn":
-            held.amount = refused[1]
+            await self._ask(held, held.call.next_lease(context), refused[1], MOST, params, context)
             self._warn(held, refused)
             return params
         name = self.config.downgrade_to
@@ -169,9 +169,9 @@ class Budget(Keeping):
         if whose is None or call.leases:
             return ()
         prefix, ttl_s = self._opened()
-        held = Held(call, [], prefix, ttl_s)
+        held = Held(call, [], 0, prefix, ttl_s)
         held.key = prefix + whose
-        script = self._first(held, call.next_lease(context), params, context, room=True)
+        script = self._first(held, call.next_lease(context, foreseen=True), params, context, room=True)
         return () if script is None else (script,)
 
     async def _reserve(
@@ -187,7 +187,6 @@ class Budget(Keeping):
         if not amount:
             return None
         lease = held.call.next_lease(context)
-        held.call.leases += 1
         if amount <= most:
             standing = await self._ask(held, lease, amount, most, params, context)
             if standing is None:
@@ -214,11 +213,12 @@ class Budget(Keeping):
         held.lease, held.amount = lease, amount  # it may be there, also where the answer never comes
         if self._store.remote:
             found = self.foreseen("reserve", held.key, context)
-            if found is not None and found[1].granted and found[0].arguments[0] == lease:
+            if found is not None and found[1].granted:
                 self.used(found[0], context)
                 if found[0].arguments[1] >= amount:
-                    held.amount = found[0].arguments[1]
+                    held.lease, held.amount = found[0].arguments[:2]
                     return None
+                self.owe([Release(held.key, found[0].arguments[0])])
             self.unwritten(context)  # what an attempt before this one gives back may be needed now
         results: list[Spending] = await self.ask([script], params, context)
         if results and not results[0].granted:
@@ -295,6 +295,5 @@ class Budget(Keeping):
             self.count(what)
         if self.memory is None or "local" in state:
             return self.write(context, *scripts)
-        for name, key, arguments in scripts:
-            self.memory.decide(name, key, *arguments)
+        self.write_now(scripts)
         return None

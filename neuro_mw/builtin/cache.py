@@ -199,14 +199,14 @@ class Cache(Answers):
     def _board(self, key: str, context: MiddlewareContext) -> tuple[Flight, bool]:
         """The flight of a call, and whether it leads it."""
         state = context.state(self)
-        if not self.config.single_flight or context.inside(self).lenient:
+        if not self.config.single_flight or (inside := context.inside(self)).lenient or inside.lenient_beyond:
             flight, leads = Flight(None, key), True
         else:
             turn = state["turn"] = state.get("turn", -1) + 1
             flight, leads = self._flights.board(key, turn, self._ttl_s)
         if leads:
             state["leads"] = flight
-            flight.lead(context.own_attempts, context.provider, context.model)
+            flight.lead(context)
         return flight, leads
 
     def _follows(self, flight: Flight, state: dict[str, Any]) -> None:

@@ -151,8 +151,7 @@ class RateLimit(Keeping):
                 scripts = self._settles(taken, context)
         if self.memory is None or (scripts and (self._waits or "local" in state)):
             return self._end(taken, scripts, context)
-        for name, key, arguments in scripts:
-            self.memory.decide(name, key, *arguments)
+        self.write_now(scripts)
         return None
 
     def _settles(self, taken: _Taken, context: MiddlewareContext) -> Sequence[Script]:

@@ -12,7 +12,7 @@ from ..stats import Head
 from ..types import LanguageModel, Mode, Part, Response
 from .entry import refuse_unseen
 from .generate import GenerateNode, ModelNode
-from .identity import fingerprint, inside
+from .identity import inside, made_of
 from .link import Inner, Link
 from .passage import Passage, Root
 from .routing import Router, holds, start_layer
@@ -191,7 +191,7 @@ class Chain:
     def fingerprint(self) -> str:
         """A short hash of the chain's ids, versions and configs, in order."""
         if self._fingerprint is None:
-            self._fingerprint = fingerprint(self.layers)
+            self._fingerprint = made_of(self.layers)
         return self._fingerprint
 
     def inside(self, middleware: object, mode: Mode) -> Inside:

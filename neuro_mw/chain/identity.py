@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from types import CodeType
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .. import __version__
 from ..context import Inside
+from ..contract import Middleware
 from ..frozen import plain
 from ..layer import Layer
 
 _OURS = __name__.partition(".")[0] + "."
-_PLAIN = (str, bytes, int, float, bool, type(None))
+_PLAIN = (str, bytes, int, float, bool, complex)
+_OF_PLAIN = (list, tuple, set, frozenset, dict, FunctionType, MethodType, partial)
+_EVERY = frozenset({"config", "metadata", "stored_as", "tally"})
+_PROCESS = os.urandom(8).hex()
+_said: WeakKeyDictionary[Middleware, list[object]] = WeakKeyDictionary()
 
 
 def hash_of(facts: object) -> str:
@@ -21,7 +29,7 @@ def hash_of(facts: object) -> str:
     return hashlib.sha256(repr(plain([__version__, facts])).encode()).hexdigest()[:16]
 
 
-def fingerprint(layers: Iterable[Layer]) -> str:
+def made_of(layers: Iterable[Layer]) -> str:
     """Of ids, versions and configs, in order."""
     return hash_of([[layer.id, layer.instance.origin, layer.config] for layer in layers])
 
@@ -32,35 +40,78 @@ def inside(layers: Iterable[Layer], model: object) -> Inside:
     facts = [[one.id, one.instance.origin, type(one.middleware), one.config, one.on_error, _code_of(one)]
              for one in layers]  # fmt: skip
     lenient = any(one.on_error == "skip" and one.metadata.kind != "observer" for one in layers)
-    return Inside(tuple(one.middleware for one in layers), hash_of([facts, _model(model)]), lenient)
+    beyond = False
+    chain: Any = getattr(model, "_chain", None)  # of a wrapped model
+    if hasattr(chain, "layers"):
+        further = inside(chain.layers, chain.model)
+        facts.append([further.fingerprint])
+        beyond = further.lenient or further.lenient_beyond
+    fingerprint = hash_of([facts, type(model), _identity(model)])
+    return Inside(tuple(one.middleware for one in layers), fingerprint, lenient, beyond)
+
+
+def _identity(model: object) -> object:
+    """What a model object says of itself; one that cannot say it is like no other."""
+    try:
+        said = getattr(model, "identity", None)
+        return said() if callable(said) else said
+    except Exception:  # noqa: BLE001  # it is a user's
+        return [_PROCESS, id(model)]
 
 
 def _code_of(layer: Layer) -> list[object]:
-    """What the hooks of a middleware that is not ours say and hold: it may have no version, and no config."""
+    """What the hooks of a middleware that is not ours say, and what it holds: it may have no version, and no config."""
     middleware = layer.middleware
     if type(middleware).__module__.startswith(f"{_OURS}builtin."):
         return []
-    held = vars(middleware) if middleware.config is None else {}
-    hooks = [_function(getattr(hook, "__func__", hook)) for hook in layer.hooks]
-    return [hooks, sorted((name, value) for name, value in held.items() if type(value) in _PLAIN)]
+    said = _said.get(middleware)
+    if said is None:  # as it is at first: a count of its own would make each chain another one
+        seen: set[int] = {id(middleware)}
+        hooks = [_held(getattr(hook, "__func__", hook), seen) for hook in layer.hooks]
+        held = {} if middleware.config is not None else _of_its_own(middleware)
+        said = _said[middleware] = [hooks, _held(held, seen)]
+    return said
 
 
-def _function(function: Any) -> list[object]:
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return [type(function)]
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    values = [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    return [_code(code), [value if type(value) in _PLAIN else type(value) for value in values]]
+def _of_its_own(middleware: Middleware) -> dict[str, Any]:
+    """What it holds but what every middleware has."""
+    return {name: value for name, value in vars(middleware).items() if name not in _EVERY}
 
 
-def _code(code: CodeType) -> list[object]:
-    consts = [_code(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
-    return [code.co_code, code.co_names, consts]
+def _held(value: Any, seen: set[int]) -> object:
+    """A value as plain data: what it holds, and what it would do."""
+    if value is None or type(value) in _PLAIN:
+        return [type(value), value]
+    if id(value) in seen:
+        return "seen"
+    seen.add(id(value))
+    if isinstance(value, CodeType):
+        return [value.co_code, value.co_names, [_held(one, seen) for one in value.co_consts]]
+    if isinstance(value, FunctionType):
+        if value.__module__.startswith(_OURS):
+            return value.__qualname__
+        cells = [_held(_content(cell), seen) for cell in value.__closure__ or ()]
+        return [_held(value.__code__, seen), cells, _held(value.__defaults__, seen), _held(value.__kwdefaults__, seen)]
+    if isinstance(value, MethodType):
+        return [_held(value.__func__, seen), _held(value.__self__, seen)]
+    if isinstance(value, partial):
+        return [_held(value.func, seen), _held(value.args, seen), _held(value.keywords, seen)]
+    if isinstance(value, Mapping):
+        return sorted(repr((key, hash_of(_held(one, seen)))) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return [type(value), [_held(one, seen) for one in value]]
+    if isinstance(value, set | frozenset):
+        return [type(value), sorted(hash_of(_held(one, seen)) for one in value)]
+    if isinstance(value, type | ModuleType):
+        return getattr(value, "__qualname__", None) or value.__name__
+    call = getattr(type(value), "__call__", None)  # noqa: B004  # what it does, not whether it can
+    own = getattr(value, "__dict__", {}).items()
+    plain_ones = {name: one for name, one in own if isinstance(one, (*_PLAIN, *_OF_PLAIN))}
+    return [type(value), _held(call, seen), _held(plain_ones, seen)]
 
 
-def _model(model: object) -> list[object]:
-    """What tells a model object from others of the same provider and id: it may say so in `identity`."""
-    chain: Any = getattr(model, "_chain", None)
-    wrapped = [chain.fingerprint, *_model(chain.model)] if hasattr(chain, "fingerprint") else []
-    return [type(model), getattr(model, "identity", None), *wrapped]
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return "empty"

@@ -16,7 +16,7 @@ from neuro_mw.types import Finish, FinishReason, Params, Part, ProviderDelta, Re
 
 from ._call_options import CallOptions, split
 from ._errors import ErrorEvent, error_of, provider_error, status_in
-from ._identity import identity_of
+from ._identity import identity
 from ._sse import SSEReader
 from .catalog import key_of
 
@@ -70,11 +70,12 @@ class NativeModel(ABC):
         self.provider, self.model_id = provider, model_id
         self._base_url, self._headers = base_url, dict(headers or {})
         self._api_key = (api_key or "").strip() or None
-        self.identity = identity_of(provider, base_url, self._headers, self._api_key)
         self._max_bytes = max_answer_bytes
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.provider!r}, {self.model_id!r})"
+
+    identity = property(identity)
 
     # --- what a dialect says --------------------------------------------------------------------------------------
 

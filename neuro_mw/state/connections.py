@@ -22,20 +22,21 @@ class Connections:
 
     async def enter(self, within_s: float) -> None:
         """Wait for a connection, as long as answers come within this time; else raise TimeoutError."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        while True:
-            try:
-                async with asyncio.timeout(within_s):
-                    await self.room.acquire()
-            except TimeoutError:
-                if clock() - self._answered_at > within_s:
-                    raise
-                continue
-            if clock() - began > within_s / 2 and self._answered_at < began:  # free, since another one gave up
-                self.room.release()
-                raise TimeoutError
+        if not self.room.locked():
+            await self.room.acquire()
             return
+        clock = asyncio.get_running_loop().time
+        began, entering = clock(), asyncio.ensure_future(self.room.acquire())  # one place in the line, all the time
+        try:
+            while not (await asyncio.wait({entering}, timeout=within_s))[0]:
+                if clock() - self._answered_at > within_s:
+                    raise TimeoutError
+            if clock() - began > within_s / 2 and self._answered_at < began:  # free, since another one gave up
+                raise TimeoutError
+        except BaseException:
+            if not entering.cancel():
+                self.room.release()
+            raise
 
     async def execute(self, *words: Any, **target: Any) -> Any:
         if self._redis is not None:

@@ -49,7 +49,7 @@ class MemoryStore:
         self._bytes = 0
         self._states: dict[str, State] = {}
         self._sweep_at = min(_SWEEP_FROM, max_meters)
-        self._swept_until = 0.0  # before this time nothing that was there at the last sweep ends
+        self._swept_at = 0.0
 
     def __repr__(self) -> str:
         return f"MemoryStore({len(self._values)} values, {self._bytes} bytes, {len(self._states)} meters)"
@@ -119,7 +119,7 @@ class MemoryStore:
         with self._lock:
             now = self._clock()
             old = states.get(key)
-            if old is None and len(states) >= self._sweep_at:
+            if old is None and len(states) >= self._sweep_at and not (name == "return" and arguments[0] >= 0):
                 self._sweep(key, now)
             try:
                 state, result = STEPS[name](old, now, *arguments)
@@ -166,11 +166,10 @@ class MemoryStore:
 
     def _sweep(self, key: str, now: float) -> None:
         """Let go the limits and budgets that have ended; the next sweep is when as many again have come."""
-        if len(self._states) < self.max_meters or now >= self._swept_until:
+        if len(self._states) < self.max_meters or not self._swept_at <= now < self._swept_at + _SWEEP_EACH_S:
             for key in [key for key, state in self._states.items() if now >= state.ends]:
                 del self._states[key]
-            first = min((state.ends for state in self._states.values()), default=0.0)
-            self._swept_until = max(first, now + _SWEEP_EACH_S)
+            self._swept_at = now
             self._sweep_at = min(max(_SWEEP_FROM, 2 * len(self._states)), self.max_meters)
         if len(self._states) >= self.max_meters:
             text = f"it is full: {self.max_meters} limits and budgets (max_meters)"

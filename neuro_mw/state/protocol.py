@@ -18,15 +18,15 @@ class StoreUnavailable(NeuroError):  # noqa: N818 - named as those of neuro_mw.e
     """A store is away, too slow, full, locked or broken; what was asked may or may not have been done.
 
     ``url`` is the store as shown to people, without a password. ``key`` is set where one entry is not what this
-    package wrote; the message does not hold it, since keys are made of the names of users. ``__cause__`` is the
-    failure itself.
+    package wrote; the message does not hold it, since keys are made of the names of users. ``sent`` is False where
+    nothing can have been done. ``__cause__`` is the failure itself.
 
     >>> str(StoreUnavailable("no answer within 2 s", url="redis://cache:6379/0"))
     'redis://cache:6379/0: no answer within 2 s'
     """
 
-    def __init__(self, message: str, *, url: str, key: str | None = None) -> None:
-        self.url, self.key = url, key
+    def __init__(self, message: str, *, url: str, key: str | None = None, sent: bool = False) -> None:
+        self.url, self.key, self.sent = url, key, sent
         super().__init__(f"{url}: {message}")
 
 

@@ -191,9 +191,11 @@ class RedisStore:
         return [{"target_nodes": node} for node in nodes]
 
     async def _command(self, *words: Any, **target: Any) -> Any:
+        sent = False
         try:
             client = await self._client()
             await client.enter(self._within_s)
+            sent = True
             try:  # no timeout of the driver's: below Python 3.12 that may swallow a cancellation
                 async with asyncio.timeout(self._within_s):
                     return await client.execute(*words, **target)
@@ -205,7 +207,8 @@ class RedisStore:
                 text = "no answer in time (the options connect_timeout_s and timeout_s)"
             # servers that do not know a command repeat what it was called with: a password, a value
             cause = None if "with args beginning" in str(error) else error
-            raise StoreUnavailable(text, url=self.url) from cause
+            sent = sent and not isinstance(error.__context__, ConnectionRefusedError)
+            raise StoreUnavailable(text, url=self.url, sent=sent) from cause
 
     # --- connections -------------------------------------------------------------------------------------------------
 

@@ -204,7 +204,15 @@ function steps.peek(key)
   return spending(true, budget)
 end
 
+-- no entry is changed where one is none of ours
+local checks = {take = meter_of, ['return'] = meter_of, reserve = budget_of, settle = budget_of, release = budget_of}
 local replies, position = {}, 1
+for i, key in ipairs(KEYS) do
+  local check = checks[ARGV[position]]
+  if check and not pcall(check, key) then return redis.error_reply(CORRUPT .. ' ' .. i) end
+  position = position + 2 + tonumber(ARGV[position + 1])
+end
+position = 1
 for i, key in ipairs(KEYS) do
   local count = tonumber(ARGV[position + 1])
   local fine, reply, stop = pcall(steps[ARGV[position]], key, unpack(ARGV, position + 2, position + 1 + count))

