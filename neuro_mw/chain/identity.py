@@ -19,6 +19,7 @@ from ..layer import Layer
 _OURS = __name__.partition(".")[0] + "."
 _PLAIN = (str, bytes, int, float, bool, complex)
 _OF_PLAIN = (list, tuple, set, frozenset, dict, FunctionType, MethodType, partial)
+_SAYING = {"re", "decimal", "datetime", "pathlib", "uuid", "fractions", "enum"}  # modules whose objects say all in repr
 _EVERY = frozenset({"config", "metadata", "stored_as", "tally"})
 _PROCESS = os.urandom(8).hex()
 _said: WeakKeyDictionary[Middleware, list[object]] = WeakKeyDictionary()
@@ -66,7 +67,7 @@ def _code_of(layer: Layer) -> list[object]:
         return []
     said = _said.get(middleware)
     if said is None:  # as it is at first: a count of its own would make each chain another one
-        seen: set[int] = {id(middleware)}
+        seen: dict[int, object] = {id(middleware): middleware}
         hooks = [_held(getattr(hook, "__func__", hook), seen) for hook in layer.hooks]
         held = {} if middleware.config is not None else _of_its_own(middleware)
         said = _said[middleware] = [hooks, _held(held, seen)]
@@ -78,13 +79,13 @@ def _of_its_own(middleware: Middleware) -> dict[str, Any]:
     return {name: value for name, value in vars(middleware).items() if name not in _EVERY}
 
 
-def _held(value: Any, seen: set[int]) -> object:
-    """A value as plain data: what it holds, and what it would do."""
+def _held(value: Any, seen: dict[int, object]) -> object:
+    """A value as plain data: what it holds, and what it would do. ``seen`` keeps what was looked at, by its id."""
     if value is None or type(value) in _PLAIN:
         return [type(value), value]
     if id(value) in seen:
         return "seen"
-    seen.add(id(value))
+    seen[id(value)] = value
     if isinstance(value, CodeType):
         return [value.co_code, value.co_names, [_held(one, seen) for one in value.co_consts]]
     if isinstance(value, FunctionType):
@@ -105,9 +106,16 @@ def _held(value: Any, seen: set[int]) -> object:
     if isinstance(value, type | ModuleType):
         return getattr(value, "__qualname__", None) or value.__name__
     call = getattr(type(value), "__call__", None)  # noqa: B004  # what it does, not whether it can
-    own = getattr(value, "__dict__", {}).items()
-    plain_ones = {name: one for name, one in own if isinstance(one, (*_PLAIN, *_OF_PLAIN))}
-    return [type(value), _held(call, seen), _held(plain_ones, seen)]
+    slots = [name for base in type(value).__mro__ for name in _names(base.__dict__.get("__slots__", ()))]
+    own = {**{name: getattr(value, name, None) for name in slots}, **getattr(value, "__dict__", {})}
+    plain_ones = {name: one for name, one in own.items() if isinstance(one, (*_PLAIN, *_OF_PLAIN))}
+    said = repr(value) if type(value).__module__ in _SAYING else None
+    return [type(value), said, _held(call, seen), _held(plain_ones, seen)]
+
+
+def _names(slots: object) -> Iterable[str]:
+    names = [slots] if isinstance(slots, str) else list(slots) if isinstance(slots, Iterable) else []
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
 
 
 def _content(cell: CellType) -> Any:

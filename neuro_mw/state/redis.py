@@ -71,6 +71,7 @@ class RedisStore:
             "username": username,
             "password": password,
             "socket_connect_timeout": connect_timeout_s,
+            "socket_timeout": None,  # `_command` has one; the driver's may swallow a cancellation below Python 3.12
             "max_connections": max_connections,
             "protocol": 2,  # the server sends nothing by itself, so that a dead connection is seen as one
         }
@@ -196,7 +197,7 @@ class RedisStore:
             client = await self._client()
             await client.enter(self._within_s)
             sent = True
-            try:  # no timeout of the driver's: below Python 3.12 that may swallow a cancellation
+            try:
                 async with asyncio.timeout(self._within_s):
                     return await client.execute(*words, **target)
             finally:

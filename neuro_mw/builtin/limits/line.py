@@ -72,7 +72,6 @@ class Lines:
     def tell(self, key: str) -> None:
         """Something was given back: the first may try again."""
         with self._lock:
-            line = self._lines.get(key)
-            first = line[0] if line else None
+            first = next((one for one in self._lines.get(key, ()) if not one.gone), None)
         if first is not None:
             first.tell()
