@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
+from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import partial
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+)
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,7 +29,7 @@ from ..layer import Layer
 
 _OURS = __name__.partition(".")[0] + "."
 _PLAIN = (str, bytes, int, float, bool, complex)
-_OF_PLAIN = (list, tuple, set, frozenset, dict, FunctionType, MethodType, partial)
+_MOST = 2000  # of what a middleware holds
 _SAYING = {"re", "decimal", "datetime", "pathlib", "uuid", "fractions", "enum"}  # modules whose objects say all in repr
 _EVERY = frozenset({"config", "metadata", "stored_as", "tally"})
 _PROCESS = os.urandom(8).hex()
@@ -68,9 +79,12 @@ def _code_of(layer: Layer) -> list[object]:
     said = _said.get(middleware)
     if said is None:  # as it is at first: a count of its own would make each chain another one
         seen: dict[int, object] = {id(middleware): middleware}
-        hooks = [_held(getattr(hook, "__func__", hook), seen) for hook in layer.hooks]
-        held = {} if middleware.config is not None else _of_its_own(middleware)
-        said = _said[middleware] = [hooks, _held(held, seen)]
+        try:
+            hooks = [_held(getattr(hook, "__func__", hook), seen) for hook in layer.hooks]
+            said = [hooks, _held({} if middleware.config is not None else _of_its_own(middleware), seen)]
+        except Exception:  # noqa: BLE001  # whatever it holds may raise anything: it is like no other
+            said = [_PROCESS, id(middleware)]
+        _said[middleware] = said
     return said
 
 
@@ -85,11 +99,13 @@ def _held(value: Any, seen: dict[int, object]) -> object:
         return [type(value), value]
     if id(value) in seen:
         return "seen"
+    if len(seen) >= _MOST:
+        return _PROCESS  # too much to tell: it is shared with no other process
     seen[id(value)] = value
     if isinstance(value, CodeType):
         return [value.co_code, value.co_names, [_held(one, seen) for one in value.co_consts]]
     if isinstance(value, FunctionType):
-        if value.__module__.startswith(_OURS):
+        if (value.__module__ or "").startswith(_OURS):
             return value.__qualname__
         cells = [_held(_content(cell), seen) for cell in value.__closure__ or ()]
         return [_held(value.__code__, seen), cells, _held(value.__defaults__, seen), _held(value.__kwdefaults__, seen)]
@@ -103,14 +119,20 @@ def _held(value: Any, seen: dict[int, object]) -> object:
         return [type(value), [_held(one, seen) for one in value]]
     if isinstance(value, set | frozenset):
         return [type(value), sorted(hash_of(_held(one, seen)) for one in value)]
-    if isinstance(value, type | ModuleType):
-        return getattr(value, "__qualname__", None) or value.__name__
+    if isinstance(value, BuiltinFunctionType | MethodWrapperType | MethodDescriptorType):
+        return [value.__qualname__, _held(getattr(value, "__self__", None), seen)]
+    if isinstance(value, ModuleType):
+        return value.__name__
+    if isinstance(value, type):
+        named = [value.__module__, value.__qualname__]
+        known = value.__module__.startswith(_OURS) or value.__module__ in sys.stdlib_module_names
+        return named if known else [named, _held({name: vars(value)[name] for name in vars(value)}, seen)]
     call = getattr(type(value), "__call__", None)  # noqa: B004  # what it does, not whether it can
     slots = [name for base in type(value).__mro__ for name in _names(base.__dict__.get("__slots__", ()))]
     own = {**{name: getattr(value, name, None) for name in slots}, **getattr(value, "__dict__", {})}
-    plain_ones = {name: one for name, one in own.items() if isinstance(one, (*_PLAIN, *_OF_PLAIN))}
-    said = repr(value) if type(value).__module__ in _SAYING else None
-    return [type(value), said, _held(call, seen), _held(plain_ones, seen)]
+    tells = type(value).__module__ in _SAYING or isinstance(value, str | bytes | bytearray | deque)
+    said = repr(value) if tells else ""
+    return [_held(type(value), seen), said, _held(call, seen), _held(own, seen)]
 
 
 def _names(slots: object) -> Iterable[str]:
