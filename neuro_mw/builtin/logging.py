@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
@@ -31,6 +32,10 @@ from ._usage import counted, unused
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _ANSWERED = ("completed", "short_circuited", "blocked")
 _COUNTED = ("input", "output", "cache_read", "cache_write", "reasoning")  # as analytics calls them
+_MADE = {"usage", "cost_usd"}
+_SECRET_OF_URL = re.compile(  # a password, and what a query has under the name of a secret
+    r"(://[^/?#@:\s]{0,200}:)[^/?#@\s]{1,500}(?=@)|([?&][\w-]{0,50}(?:key|token|secret|password|sig)[\w-]{0,20}=)[^&#\s]{1,500}"
+)
 _BEGINS, _ENDED = "%s/%s %s begins", "%s/%s %s %s in %.3f s%s"
 _MOST_ATTEMPTS = 20
 _DEEPEST = 20
@@ -41,8 +46,8 @@ class Logging(Middleware):
 
     Its facts are attributes of the record, as ``extra`` makes them, so that JSON formatters and structlog find them;
     the message is for people. No text of a request or an answer is in them unless ``content`` is set, and then what was
-    sent to the provider and what left the guards; nothing of either where a guard refused. A handler that raises is
-    passed over and counted, as any failure of an observer.
+    sent to the provider and what left the guards; nothing of either where a guard refused. The reason of a
+    block is there as the guard gives it; those of neuro_mw quote nothing. A handler that raises is passed over and counted, as any failure of an observer.
 
     >>> import asyncio
     >>> from neuro_mw import MiddlewareFactory
@@ -121,7 +126,7 @@ class Logging(Middleware):
         })  # fmt: skip
 
     def _ended(self, level: int, outcome: Outcome, context: MiddlewareContext) -> None:
-        status, response, error, attempts = outcome.status, outcome.response, outcome.error, context.attempts
+        status, response, error, attempts = outcome.status, outcome.response, outcome.error, context.own_attempts
         whom: Any = attempts[-1] if attempts else context
         provider, model, mode, duration_s = whom.provider, whom.model, context.mode, outcome.duration
         usage, cost = _spent(context, response)
@@ -156,8 +161,8 @@ class Logging(Middleware):
             fields["blocked_by"], fields["block_category"] = block.middleware, block.category
             fields["block_reason"], why = block.reason, f" by {block.middleware}"
         elif self._content and not isinstance(error, RequestBlocked):
-            fields["sent"], fields["answered"] = self._sent(context), self._answered(response)
-        if error is not None:
+            fields["sent"], fields["answered"] = self._shown(context.sent), self._shown(_said(response))
+        if error is not None and status == "failed":
             fields["error"] = name = type(error).__name__
             why = f": {name}"
         self._write(level, _ENDED, (_line(provider), _line(model), mode, status, duration_s, why), fields)
@@ -169,23 +174,15 @@ class Logging(Middleware):
 
     # --- content -------------------------------------------------------------------------------------------------
 
-    def _sent(self, context: MiddlewareContext) -> str | None:
-        """What was sent to the provider, as JSON, the messages last; no keys, secrets and addresses."""
-        sent = context.sent
-        if sent is None:
+    def _shown(self, content: dict[str, Any] | None) -> str | None:
+        """What was sent or said, as JSON, the messages last; no keys, secrets and addresses."""
+        if content is None:
             return None
-        return self._text(dict(sorted(sent.items(), key=lambda item: item[0] == "messages")))
-
-    def _answered(self, response: Response | None) -> str | None:
-        """What left the guards, as JSON."""
-        if response is None:
-            return None
-        calls = [{"name": call.name, "arguments": call.arguments} for call in response.tool_calls]
-        said = {"text": response.text, "reasoning": response.reasoning, "tool_calls": calls}
-        return self._text({name: value for name, value in said.items() if value})
-
-    def _text(self, value: Any) -> str:
-        text = json.dumps(self._plain(value, _DEEPEST), ensure_ascii=False)
+        try:
+            plain = self._plain(dict(sorted(content.items(), key=lambda item: item[0] == "messages")), _DEEPEST)
+            text = json.dumps(plain, ensure_ascii=False)
+        except Exception as error:  # noqa: BLE001  # it may hold anything; the record is written all the same
+            return f"<{type(error).__name__}>"
         return self._cut(text.encode("utf-8", "replace").decode())
 
     def _cut(self, text: str) -> str:
@@ -197,13 +194,26 @@ class Logging(Middleware):
 
     def _plain(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
-            return self._cut(value)
+            return self._cut(_SECRET_OF_URL.sub(_without, value) if "://" in value else value)
         if isinstance(value, Mapping) and depth:
             return {str(name): "***" if is_address(str(name)) else self._plain(one, depth - 1)
                     for name, one in value.items()}  # fmt: skip
         if isinstance(value, list | tuple) and depth:
             return [self._plain(one, depth - 1) for one in value]
         return value if value is None or isinstance(value, bool | int | float) else f"<{type(value).__name__}>"
+
+
+def _without(found: re.Match[str]) -> str:
+    return f"{found[1] or found[2]}***"
+
+
+def _said(response: Response | None) -> dict[str, Any] | None:
+    """What left the guards."""
+    if response is None:
+        return None
+    calls = [{"name": call.name, "arguments": call.arguments} for call in response.tool_calls]
+    said = {"text": response.text, "reasoning": response.reasoning, "tool_calls": calls}
+    return {name: value for name, value in said.items() if value}
 
 
 @lru_cache(256)
@@ -239,10 +249,10 @@ def _tool_names(response: Response, context: MiddlewareContext) -> list[str]:
 def _spent(context: MiddlewareContext, response: Response | None) -> tuple[Usage, float | None]:
     """Tokens, and US dollars (None where a price is not known): what analytics counted, else all attempts together."""
     made = response.metadata.get("analytics") if response is not None else None
-    if made is not None and made.get("request_id") == context.request_id and "cost_usd" in made:
+    if isinstance(made, dict) and made.get("request_id") == context.request_id and made.keys() >= _MADE:
         usage = made["usage"]
         return Usage(*(usage[name] for name in _COUNTED)), made["cost_usd"]
-    attempts = context.attempts
+    attempts = context.own_attempts
     if not attempts:
         return counted(response.usage) if response is not None else Usage(0, 0), 0.0
     usage, cost = _used(attempts[0]), _cost(attempts[0])

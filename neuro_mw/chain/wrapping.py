@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import Any
 
@@ -166,8 +166,9 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
     """The parts of a wrap_stream hook under ``on_error`` and ``timeout_s``; exactly one Finish, the last."""
     info, finish, parts, skipped = False, None, None, None
     passage.begin()
+    given = partial(Lent, do_stream) if passage.layer.on_error == "skip" else do_stream
     try:
-        parts = open_wrap_stream(passage, do_stream)
+        parts = open_wrap_stream(passage, given)
         while True:
             passage.begin()
             try:
@@ -201,6 +202,31 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
     async for part in _rest(passage, do_stream):
         if not (info and isinstance(part, ResponseInfo)):
             yield part
+
+
+class Lent:
+    """An inner stream for a hook that may be passed over: closing it ends it for the hook alone.
+
+    For where the hook fails, what is still to come has to pass. The passage closes the stream itself when it ends.
+    """
+
+    __slots__ = ("_closed", "_parts")
+
+    def __init__(self, do_stream: Any, params: Params | None = None) -> None:
+        self._parts, self._closed = do_stream(params), False
+
+    def __aiter__(self) -> Lent:
+        return self
+
+    def __anext__(self) -> Awaitable[Part]:
+        return _ended() if self._closed else self._parts.__anext__()  # type: ignore[no-any-return]  # a hook is untyped
+
+    async def aclose(self) -> None:
+        self._closed = True
+
+
+async def _ended() -> Part:
+    raise StopAsyncIteration
 
 
 async def _rest(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:

@@ -538,7 +538,7 @@ def test_content_is_cut_in_its_middle(text, most):
         assert text.startswith(head)
         assert text.endswith(tail)
     value = {"messages": [{"role": "user", "content": text}] * 3, "temperature": 1}
-    assert len(layer._text(value)) <= most
+    assert len(layer._shown(value)) <= most
 
 
 # --- handlers that misbehave -------------------------------------------------------------------------------------

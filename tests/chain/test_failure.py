@@ -18,7 +18,7 @@ from neuro_mw import (
     TextDelta,
     middleware,
 )
-from neuro_mw.testing import ScriptedModel
+from neuro_mw.testing import FaultyModel, ScriptedModel
 
 from .conftest import MODES, call, run, wrap
 
@@ -390,3 +390,43 @@ def test_cancellation_is_the_callers_and_not_a_failure():
     for mode in MODES:
         run(check(mode))
     assert ends == ["cancelled", "cancelled"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["raises", "too slow", "too slow in plain code"])
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_hook_that_closes_its_inner_stream_and_is_passed_over_loses_nothing(mode, how, at, closes):
+    """As observers do that are tidy: what is still to come passes without them."""
+
+    failed = []
+
+    async def fail():
+        failed.append(at)
+        if how == "raises":
+            raise ValueError
+        if how == "too slow":
+            await asyncio.sleep(5)
+        time.sleep(0.06)
+
+    async def watch(do_stream, params, context):
+        inner, seen = do_stream(params), 0
+        try:
+            if at == 0:
+                await fail()
+            async for part in inner:
+                seen += 1
+                if seen == at:
+                    await fail()
+                yield part
+        finally:
+            if closes:
+                await inner.aclose()
+
+    observer = middleware("watch", kind="observer", wrap_stream=watch)
+    config = {"watch": {"timeout_s": 0.05}}
+    model = FaultyModel("abcd", cuts=(1,))
+    response = run(call(wrap(model, observer, middleware_config=config), mode))
+    assert response.text == "abcd"
+    assert response.receipt.layers["watch"]["failures_skipped"] == len(failed) == (at < (5 if mode == "stream" else 3))
+    assert [one.closed for one in model.calls] == [mode == "stream"]
