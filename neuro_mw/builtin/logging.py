@@ -46,8 +46,9 @@ class Logging(Middleware):
 
     Its facts are attributes of the record, as ``extra`` makes them, so that JSON formatters and structlog find them;
     the message is for people. No text of a request or an answer is in them unless ``content`` is set, and then what was
-    sent to the provider and what left the guards; nothing of either where a guard refused. The reason of a
-    block is there as the guard gives it; those of neuro_mw quote nothing. A handler that raises is passed over and counted, as any failure of an observer.
+    sent to the provider and what left the guards; nothing of either where a guard refused. The reason of a block is
+    there as the guard gives it; those of neuro_mw quote nothing. A handler that raises is passed over and counted, as
+    any failure of an observer.
 
     >>> import asyncio
     >>> from neuro_mw import MiddlewareFactory

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
-from neuro_mw import Middleware, MiddlewareContext, Params, Part, Response
+from neuro_mw import ConfigError, Middleware, MiddlewareContext, Params, Part, Response
 
 from ._catalog import CATALOG
 from .otel.content import Content
@@ -39,7 +39,7 @@ class Tracing(Middleware):
     who consumes a stream. Where opentelemetry is not installed this layer has no hooks, and the log says so; where no
     SDK is set up nothing is done, and one that is set up later is found.
 
-    ``tracer_provider`` and ``meter_provider`` take the place of the global ones.
+    ``tracer_provider`` and ``meter_provider`` take the place of the global ones; ConfigError where they are none.
 
     >>> import asyncio
     >>> from neuro_mw import MiddlewareFactory
@@ -61,14 +61,17 @@ class Tracing(Middleware):
     class Config(BaseModel):
         """Options of tracing."""
 
-        spans: bool = True
-        metrics: bool = True
-        middleware_spans: bool = False
+        spans: StrictBool = True
+        metrics: StrictBool = True
+        middleware_spans: StrictBool = False
         """A child span for each middleware and each attempt, beside the events."""
-        capture_content: bool | None = None
+        capture_content: StrictBool | None = None
         """Whether spans hold messages; None is what OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says."""
         max_content_chars: int = Field(default=32_768, ge=1, strict=True)
-        """Characters of text of a request, and of an answer, at most; of a longer request the latest messages stay."""
+        """Characters of a request, and of an answer, at most; of a longer request the latest messages stay.
+
+        Texts, names, ids and addresses count; what has none of these, as an empty message, counts as one character.
+        """
 
     config: Config
 
@@ -82,6 +85,8 @@ class Tracing(Middleware):
         **options: Any,
     ) -> None:
         super().__init__(config, **options)
+        _check("tracer_provider", tracer_provider, "get_tracer")
+        _check("meter_provider", meter_provider, "get_meter")
         self._next_log = 0.0
         wanted = self.config.capture_content
         if wanted is None:
@@ -98,7 +103,7 @@ class Tracing(Middleware):
         self._call_type = call.TracedCall
         self._telemetry = telemetry.Telemetry(
             spans=self.config.spans, metrics=self.config.metrics, middleware_spans=self.config.middleware_spans,
-            tracer_provider=tracer_provider, meter_provider=meter_provider,
+            tracer_provider=tracer_provider, meter_provider=meter_provider, shared_key=self.metadata.id,
         )  # fmt: skip
 
     def _step_aside(self) -> None:
@@ -193,3 +198,10 @@ class Tracing(Middleware):
             _log.warning(
                 "middleware '%s': opentelemetry failed (%s); the call goes on", self.metadata.id, type(error).__name__
             )
+
+
+def _check(option: str, provider: object, makes: str) -> None:
+    if provider is not None and not callable(getattr(provider, makes, None)):
+        raise ConfigError(
+            f"it is of type {type(provider).__name__}", key=option, expected=f"a provider, with a method {makes}()"
+        )

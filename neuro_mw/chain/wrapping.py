@@ -166,7 +166,8 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
     """The parts of a wrap_stream hook under ``on_error`` and ``timeout_s``; exactly one Finish, the last."""
     info, finish, parts, skipped = False, None, None, None
     passage.begin()
-    given = partial(Lent, do_stream) if passage.layer.on_error == "skip" else do_stream
+    lent: list[Lent] = []
+    given = partial(Lent, lent, do_stream) if passage.layer.on_error == "skip" else do_stream
     try:
         parts = open_wrap_stream(passage, given)
         while True:
@@ -191,6 +192,10 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
             raise
         passage.skip_or_raise(error, _STREAM)
         skipped = error
+    except GeneratorExit:  # nothing more is to come, so that the hook may close what it was lent
+        for one in lent:
+            one.kept = False
+        raise
     finally:
         if parts is not None:
             await close(passage, parts)
@@ -207,22 +212,26 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
 class Lent:
     """An inner stream for a hook that may be passed over: closing it ends it for the hook alone.
 
-    For where the hook fails, what is still to come has to pass. The passage closes the stream itself when it ends.
+    For where the hook fails, what is still to come has to pass. The passage closes the stream itself when it ends. Once
+    it is not `kept`, as nobody will read on, the hook closes it as any other.
     """
 
-    __slots__ = ("_closed", "_parts")
+    __slots__ = ("_closed", "_parts", "kept")
 
-    def __init__(self, do_stream: Any, params: Params | None = None) -> None:
-        self._parts, self._closed = do_stream(params), False
+    def __init__(self, lent: list[Lent], do_stream: Any, params: Params | None = None) -> None:
+        self._parts, self._closed, self.kept = do_stream(params), False, True
+        lent.append(self)
 
     def __aiter__(self) -> Lent:
         return self
 
     def __anext__(self) -> Awaitable[Part]:
-        return _ended() if self._closed else self._parts.__anext__()  # type: ignore[no-any-return]  # a hook is untyped
+        return _ended() if self._closed else self._parts.__anext__()
 
     async def aclose(self) -> None:
         self._closed = True
+        if not self.kept:
+            await self._parts.aclose()
 
 
 async def _ended() -> Part:

@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from neuro_mw import (
     Blocked,
     ConfigError,
+    Finish,
     MiddlewareFactory,
     ProviderTimeout,
     ProviderUnavailable,
@@ -109,7 +110,6 @@ def test_a_call_is_one_client_span_with_the_conventional_attributes(sdk, mode):
         "gen_ai.request.top_p": 0.5,
         "gen_ai.request.top_k": 4.0,
         "gen_ai.request.max_tokens": 7,
-        "gen_ai.request.stop_sequences": ("END",),
         "gen_ai.request.seed": 42,
         "gen_ai.request.frequency_penalty": 0.1,
         "gen_ai.request.presence_penalty": -0.1,
@@ -138,6 +138,15 @@ def test_params_of_no_meaning_are_left_out(sdk, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("odd", [{"response_format": {"type": []}}, {"temperature": 10**400}])
+def test_odd_params_spoil_no_span(sdk, mode, odd):
+    run(call(wrap(ScriptedModel(ANSWER), sdk.tracing()), mode, "hi", **odd))
+    assert sdk.span.attributes["neuro_mw.status"] == "completed"
+    assert sdk.span.attributes["gen_ai.response.id"] == "r1"
+    assert not {"gen_ai.output.type", "gen_ai.request.temperature"} & set(sdk.span.attributes)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_everything_on_a_span_can_be_sent(mode):
     """Half a surrogate pair, or a number of more than 64 bits, would spoil the export of all spans that go with it."""
     sdk, half = Sdk(), "\ud800"
@@ -154,6 +163,29 @@ def test_everything_on_a_span_can_be_sent(mode):
     assert sdk.spans[-1].attributes["gen_ai.conversation.id"] == "?"
     for points in sdk.points().values():
         assert all(str(dict(point.attributes)).encode("utf-8") for point in points)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("refuses", [False, True])
+def test_every_name_on_a_span_can_be_sent(sdk, mode, refuses):
+    half = "\ud800"
+
+    def refuse(params, context):
+        raise Blocked("no", category=f"c{half}")
+
+    layers = [middleware("guard", kind="guard", transform_params=refuse)] if refuses else []
+    model = ScriptedModel(Response(text="x", finish_reason=f"f{half}"), provider=f"p{half}")
+    run(call(wrap(model, sdk.tracing(middleware_spans=True), *layers), mode))
+    for span in sdk.spans:
+        assert repr((span.name, dict(span.attributes), [dict(event.attributes) for event in span.events])).isascii()
+    found = sdk.spans[-1].attributes
+    assert half not in "".join(str(value) for value in found.values())
+    assert found["gen_ai.provider.name"] == "p?"
+    assert found["neuro_mw.request_id"].startswith("p?-")
+    if refuses:
+        assert found["neuro_mw.block.category"] == "c?"
+    else:
+        assert found["gen_ai.response.finish_reasons"] == ("f?",)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -264,6 +296,8 @@ def test_a_cancelled_call_has_ended_and_is_no_error(sdk, mode):
     assert sdk.span.attributes["neuro_mw.status"] == "cancelled"
     assert "error.type" not in sdk.span.attributes
     assert 5_000_000 < sdk.span.end_time - sdk.span.start_time < 30e9
+    (attempt,) = sdk.events("neuro_mw.attempt")
+    assert "error.type" not in attempt
 
 
 def test_an_abandoned_stream_has_ended_when_it_is_closed(sdk):
@@ -474,13 +508,66 @@ def test_a_second_passage_tells_its_own_only(sdk, mode):
         assert [event.name for event in span.events] == ["neuro_mw.middleware", "neuro_mw.attempt"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("first_ends", ["first", "last", "before the second begins"])
+def test_each_of_two_passages_tells_its_own_attempts_and_questions(sdk, mode, first_ends):
+    """Also where both run at once, and whichever ends first: no token is counted twice."""
+
+    class Model:
+        provider, model_id, asked = "openai", "gpt-4o", 0
+
+        async def generate(self, params):
+            self.asked += 1
+            number = self.asked
+            await asyncio.sleep(0.03 if (number == 1) == (first_ends == "last") else 0.001)
+            return Response(text="x", usage=Usage(10**number, number))
+
+        async def stream(self, params):
+            response = await self.generate(params)
+            yield TextDelta(response.text)
+            yield Finish("stop", response.usage)
+
+    async def judge(params, context):
+        await context.ask("fine", model="echo/judge")
+        return params
+
+    async def twice(do_generate, params, context):
+        if first_ends.startswith("before"):
+            await do_generate(params)
+            return await do_generate(params)
+        return (await asyncio.gather(do_generate(params), do_generate(params)))[0]
+
+    layers = [middleware("hedge", kind="control", priority=130, wrap_generate=twice), sdk.tracing(),
+              middleware("judge", priority=60, transform_params=judge)]  # fmt: skip
+    run(call(wrap(Model(), *layers), mode))
+    assert sorted(span.attributes["gen_ai.usage.input_tokens"] for span in sdk.spans) == [10, 100]
+    for span in sdk.spans:
+        assert [event.name for event in span.events].count("neuro_mw.attempt") == 1
+        assert "neuro_mw.attempts" not in span.attributes
+    assert sum(event.name == "neuro_mw.ask" for span in sdk.spans for event in span.events) == 2
+    tokens = {}
+    for point in sdk.points()["gen_ai.client.token.usage"]:
+        of = point.attributes["gen_ai.request.model"], point.attributes["gen_ai.token.type"]
+        tokens[of] = tokens.get(of, 0) + point.sum
+    assert tokens == {("gpt-4o", "input"): 110, ("gpt-4o", "output"): 3, ("judge", "input"): 2, ("judge", "output"): 2}
+
+
 # --- options -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [{"max_content_chars": 0}, {"max_content_chars": 1.5}, {"spam": True}])
+@pytest.mark.parametrize("wrong", [
+    {"max_content_chars": 0}, {"max_content_chars": 1.5}, {"spam": True},
+    {"spans": "false"}, {"metrics": 1}, {"middleware_spans": "yes"}, {"capture_content": "yes"},
+])  # fmt: skip
 def test_wrong_options_are_refused(wrong):
     with pytest.raises(ConfigError):
         Tracing(wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"tracer_provider": 5}, {"meter_provider": object()}])
+def test_what_is_no_provider_is_refused(wrong):
+    with pytest.raises(ConfigError, match=r"_provider: it is of type (int|object)\. Expected a provider"):
+        Tracing(**wrong)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -6,9 +6,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.trace import StatusCode
 from test_tracing import ANSWER, Sdk, blocking
 
-from neuro_mw import Blocked, ProviderTimeout, Response, TextDelta, middleware
+from neuro_mw import Blocked, ProviderTimeout, RequestBlocked, Response, TextDelta, ToolCall, middleware
 from neuro_mw.builtin.guardrails import Guardrails
 from neuro_mw.builtin.otel.content import Content
 from neuro_mw.testing import Fault, FaultyModel, ScriptedModel
@@ -16,6 +17,7 @@ from tests.chain.conftest import MODES, call, run, wrap
 
 VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 INPUT, OUTPUT = "gen_ai.input.messages", "gen_ai.output.messages"
+STOP = "gen_ai.request.stop_sequences"
 
 
 @pytest.fixture
@@ -144,6 +146,102 @@ def test_nothing_where_a_guard_refused_in_mid_stream(sdk):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_nothing_where_a_guard_of_the_model_refused(sdk, mode):
+    """A wrapped model inside raises its refusal, before its first part or in mid-stream."""
+
+    def late(params, context):
+        def check(part):
+            if isinstance(part, TextDelta) and "c" in part.text:
+                raise Blocked("no")
+            return part
+
+        return check
+
+    guard = middleware("guard", kind="guard", transform_parts=late)
+    inner = wrap(FaultyModel("aabbcc", cuts=[2]), guard, on_block="raise")
+    with pytest.raises(RequestBlocked):
+        run(call(wrap(inner, sdk.tracing(capture_content=True)), mode, "prompt XANADU", stop=["XANADU"]))
+    assert not {INPUT, OUTPUT, STOP} & set(sdk.span.attributes)
+    assert "XANADU" not in told(sdk.span)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("content", [False, True])
+def test_texts_that_end_an_answer_are_content(sdk, mode, content):
+    hide = middleware("hide", transform_params=lambda params, context: {**params, "stop": ["sent", "\ud800"]})
+    chain = wrap(ScriptedModel("x"), sdk.tracing(capture_content=content), hide)
+    run(call(chain, mode, "hi", stop="XANADU"))
+    assert sdk.span.attributes.get(STOP) == (("sent", "?") if content else None)
+    sdk.exporter.clear()
+    run(call(wrap(ScriptedModel("x"), sdk.tracing(capture_content=content), blocking("transform_params")), mode, "hi",
+             stop="XANADU"))  # fmt: skip
+    assert STOP not in sdk.span.attributes
+    assert "XANADU" not in told(sdk.span)
+
+
+HOLDS_ITSELF = []
+HOLDS_ITSELF.append(HOLDS_ITSELF)
+ODD = {
+    "deep": {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[" * 30_000}}]},
+    "deep and whole": {"role": "assistant", "tool_calls": [{"function": {"arguments": "[" * 900 + "]" * 900}}]},
+    "keys": {"role": "tool", "content": [{1: 2, ("x",): 3}], "tool_call_id": object()},
+    "holds itself": {"role": "tool", "content": HOLDS_ITSELF},
+    "no number": {"role": "assistant", "tool_calls": [{"function": {"arguments": "[NaN, 1e999]"}}]},
+    "arguments": {"role": "assistant", "tool_calls": [{"id": object(), "function": {"arguments": {("a",): object()}}}]},
+    "role": {"role": ["user"], "content": [{"type": {}}, {"type": [], "image_url": 5}]},
+}
+
+
+def no_constant(name):
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("mode", MODES)
+def test_odd_messages_spoil_no_span(sdk, mode, odd, fails):
+    """Of whatever call: a span says how it ended, and what it used."""
+    error = ProviderTimeout("late", provider="openai", model="gpt-4o")
+    model = FaultyModel(ANSWER, faults=[Fault(0, error)] if fails else [])
+    chain = wrap(model, sdk.tracing(capture_content=True))
+    with pytest.raises(ProviderTimeout) if fails else contextlib.nullcontext():
+        run(call(chain, mode, None, messages=[{"role": "user", "content": "hi"}, odd]))
+    found = sdk.span.attributes
+    assert found["neuro_mw.status"] == ("failed" if fails else "completed")
+    assert found.get("gen_ai.usage.input_tokens") == (None if fails else 3)
+    assert len(sdk.events("neuro_mw.attempt")) == 1
+    first, _ = json.loads(found[INPUT], parse_constant=no_constant)
+    assert first["parts"] == [{"type": "text", "content": "hi"}]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_odd_answers_spoil_no_span(sdk, mode):
+    answer = Response(tool_calls=[ToolCall("c1", "look", "[" * 30_000)], finish_reason="tool_calls")
+    run(call(wrap(FaultyModel(answer), sdk.tracing(capture_content=True)), mode))
+    assert sdk.span.attributes["neuro_mw.status"] == "completed"
+    assert messages(sdk.span, OUTPUT)[0]["parts"][0]["arguments"] == "[" * 30_000
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_content_that_cannot_be_told_leaves_all_else(sdk, mode, fails, monkeypatch):
+    def broken(self, messages):
+        raise ValueError("odd")
+
+    monkeypatch.setattr(Content, "input", broken)
+    error = ProviderTimeout("late", provider="openai", model="gpt-4o")
+    chain = wrap(FaultyModel(ANSWER, faults=[Fault(0, error)] if fails else []), sdk.tracing(capture_content=True))
+    with pytest.raises(ProviderTimeout) if fails else contextlib.nullcontext():
+        run(call(chain, mode))
+    found = sdk.span.attributes
+    assert (sdk.span.status.status_code is StatusCode.ERROR) is fails
+    assert found["neuro_mw.status"] == ("failed" if fails else "completed")
+    assert (OUTPUT in found) is (not fails or mode == "stream")
+    assert len(sdk.events("neuro_mw.attempt")) == 1
+    assert sdk.count("gen_ai.client.operation.duration") == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_no_input_where_nothing_was_sent(sdk, mode):
     async def short(do_generate, params, context):
         return Response(text="kept")
@@ -193,6 +291,35 @@ def test_whatever_the_messages_are_it_is_json_within_the_limit(history, limit):
     assert isinstance(found, list)
     texts = [part.get("content") for message in found for part in message["parts"] if part["type"] == "text"]
     assert sum(map(len, texts)) <= limit
+
+
+MANY = {
+    "parts": [{"role": "user", "content": [{"type": "text", "text": "abc"}] * 5000}],
+    "empty parts": [{"role": "user", "content": [{"type": "text", "text": ""}] * 5000}],
+    "unknown parts": [{"role": "user", "content": [{"type": "x" * 500}] * 5000}],
+    "data": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AAAA"}}] * 5000}],
+    "empty messages": [{"role": "user", "content": ""}] * 5000,
+    "messages without anything": [{"role": "u" * 5000}] * 5000,
+    "calls": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": ""}}] * 5000}],
+    "names": [{"role": "assistant", "tool_calls": [{"id": "i" * 5000, "function": {"name": "n" * 5000}}] * 50}],
+    "answers": [{"role": "tool", "tool_call_id": "i" * 5000, "content": ""}] * 50,
+}
+
+
+@pytest.mark.parametrize("many", MANY.values(), ids=MANY)
+def test_the_limit_bounds_what_is_no_text_as_well(many):
+    content = Content(8)
+    assert len(content.input(many)) < 8 * (64 + 60)
+    assert content.truncated
+
+
+def test_the_limit_bounds_an_answer_and_what_ends_it():
+    content = Content(8)
+    calls = [ToolCall("i" * 500, "n" * 500, "{}"), *[ToolCall("", "", "")] * 5000]
+    assert len(content.output(Response(text="x", tool_calls=calls, finish_reason="y" * 500))) < 500
+    assert content.truncated
+    assert content.stop_sequences(["abc"] * 5000) == ("abc", "abc", "ab")
+    assert len(content.stop_sequences([""] * 5000)) == 8
 
 
 def test_half_a_surrogate_pair_is_replaced():

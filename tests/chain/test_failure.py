@@ -407,7 +407,7 @@ def test_a_hook_that_closes_its_inner_stream_and_is_passed_over_loses_nothing(mo
             raise ValueError
         if how == "too slow":
             await asyncio.sleep(5)
-        time.sleep(0.06)
+        time.sleep(0.06)  # noqa: ASYNC251  # plain code that cannot be interrupted
 
     async def watch(do_stream, params, context):
         inner, seen = do_stream(params), 0

@@ -28,15 +28,15 @@ def sendable(text: str) -> str:
 
 
 def request_attributes(params: Mapping[str, Any]) -> Attributes:
-    """What of a request the conventions have an attribute for; a value of another type is left out.
+    """What of a request the conventions have an attribute for; texts, and a value of another type, are left out.
 
     >>> request_attributes({"temperature": 0, "stop": "END", "seed": "seven"})
-    {'gen_ai.request.temperature': 0.0, 'gen_ai.request.stop_sequences': ('END',)}
+    {'gen_ai.request.temperature': 0.0}
     """
     found: Attributes = {}
     for param, attribute in name.REQUEST_NUMBERS:
         value = params.get(param)
-        if value is not None and (type(value) is float or type(value) is int):
+        if value is not None and (type(value) is float or _is_int(value)):
             found[attribute] = float(value)
     for param in MAX_TOKENS:
         if _is_int(params.get(param)):
@@ -44,14 +44,10 @@ def request_attributes(params: Mapping[str, Any]) -> Attributes:
             break
     if _is_int(params.get("seed")):
         found[name.REQUEST_SEED] = params["seed"]
-    stop = params.get("stop")
-    if stop:
-        stop = (stop,) if isinstance(stop, str) else stop
-        if isinstance(stop, list | tuple) and all(isinstance(one, str) for one in stop):
-            found[name.REQUEST_STOP_SEQUENCES] = tuple(map(sendable, stop))
     wanted = params.get("response_format")
-    if isinstance(wanted, Mapping) and wanted.get("type") in _OUTPUT_TYPES:
-        found[name.OUTPUT_TYPE] = _OUTPUT_TYPES[wanted["type"]]
+    kind = wanted.get("type") if isinstance(wanted, Mapping) else None
+    if isinstance(kind, str) and kind in _OUTPUT_TYPES:
+        found[name.OUTPUT_TYPE] = _OUTPUT_TYPES[kind]
     return found
 
 
@@ -92,10 +88,10 @@ def response_attributes(response: Response, *, finished: bool) -> Attributes:
     if isinstance(response.model, str):
         found[name.RESPONSE_MODEL] = sendable(response.model)
     if finished:
-        found[name.RESPONSE_FINISH_REASONS] = (str(response.finish_reason),)
+        found[name.RESPONSE_FINISH_REASONS] = (sendable(str(response.finish_reason)),)
     if response.blocked is not None:
-        found[name.BLOCK_MIDDLEWARE] = str(response.blocked.middleware)
-        found[name.BLOCK_CATEGORY] = str(response.blocked.category)
+        found[name.BLOCK_MIDDLEWARE] = sendable(str(response.blocked.middleware))
+        found[name.BLOCK_CATEGORY] = sendable(str(response.blocked.category))
     return found
 
 
@@ -124,6 +120,6 @@ def who(provider: str, model: str) -> Attributes:
     """
     return {
         name.OPERATION_NAME: name.CHAT,
-        name.PROVIDER_NAME: name.PROVIDERS.get(provider, provider),
+        name.PROVIDER_NAME: name.PROVIDERS.get(provider) or sendable(provider),
         name.REQUEST_MODEL: sendable(model),
     }

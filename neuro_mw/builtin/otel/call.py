@@ -17,6 +17,7 @@ from neuro_mw import (
     Params,
     Part,
     ProviderDelta,
+    RequestBlocked,
     Response,
     ResponseInfo,
     TextDelta,
@@ -34,6 +35,7 @@ from .attributes import (
 )
 from .content import Content
 from .events import add_events, add_spans, executions
+from .passages import Passage
 from .telemetry import Telemetry
 
 _ERROR = Status(StatusCode.ERROR)  # no description: what an error says may quote the request
@@ -48,8 +50,8 @@ class TracedCall:
     """
 
     __slots__ = (
-        "_asked", "_attempts", "_began", "_chunk", "_collector", "_content", "_context", "_executions", "_inside",
-        "_last_s", "_params", "_span", "_started", "_streams", "_telemetry", "_who", "error", "finish", "first_s",
+        "_began", "_chunk", "_collector", "_content", "_context", "_executions", "_inside", "_last_s", "_params",
+        "_passage", "_refused", "_span", "_started", "_streams", "_telemetry", "_who", "error", "finish", "first_s",
         "info", "status", "waited_s",
     )  # fmt: skip
 
@@ -63,7 +65,7 @@ class TracedCall:
         streams: bool,
     ) -> None:
         self._telemetry, self._params, self._context, self._content = telemetry, params, context, content
-        self._attempts, self._asked = len(context.attempts), len(context.asked)
+        self._passage = Passage(context, telemetry.shared_key)
         self._executions = len(context.executions)
         self._who = who(context.provider, context.model)
         self._span: Any = None
@@ -73,7 +75,7 @@ class TracedCall:
                 f"{name.CHAT} {self._who[name.REQUEST_MODEL]}", kind=SpanKind.CLIENT, attributes=self._who
             )
             self._inside = set_span_in_context(self._span)
-        self.status, self.error = "completed", ""
+        self.status, self.error, self._refused = "completed", "", False
         self.info: ResponseInfo | None = None
         self.finish: Finish | None = None
         self._streams = streams
@@ -129,6 +131,7 @@ class TracedCall:
         """An error leaves this layer. (It is not kept: it holds the frame that holds this.)"""
         if isinstance(error, Exception):
             self.status, self.error = "failed", type(error).__name__
+            self._refused = isinstance(error, RequestBlocked)  # by a guard of a model that is a chain itself
         else:
             self.status = "cancelled"
 
@@ -146,27 +149,32 @@ class TracedCall:
 
     def end(self, response: Response | None = None) -> None:
         """Tell what is known, and end the span, whatever goes wrong in that."""
-        if self._streams:
-            response = self._streamed()
-        if response is not None and response.blocked is not None and self.status == "completed":
-            self.status = "blocked"
         now, context = clock(), self._context
-        attempts = context.attempts[self._attempts :]
-        sent = context.sent if attempts and context.sent is not None else self._params
-        server = server_attributes(sent)
+        attempts, asked = self._passage.attempts(), self._passage.asked()
+        sent = context.sent if attempts else None
+        server: Attributes = {}
         try:
+            if self._streams:
+                response = self._streamed()
+            if response is not None and response.blocked is not None and self.status == "completed":
+                self.status, self._refused = "blocked", True
+            request = self._params if sent is None else sent
+            server = server_attributes(request)
             if self._span is not None and self._span.is_recording():
-                self._describe(response, attempts, {**request_attributes(sent), **server}, now)
+                self._describe(response, attempts, asked, {**request_attributes(request), **server}, now)
+                if self._content is not None and not self._refused:
+                    self._tell(self._content, response, sent)
         finally:
             if self._span is not None:
                 self._span.end()
             if self._telemetry.instruments is not None:
-                self._measure(response, attempts, server)
+                self._measure(response, attempts, asked, server)
 
-    def _describe(self, response: Response | None, attempts: list[Attempt], attributes: Attributes, now: float) -> None:
+    def _describe(self, response: Response | None, attempts: list[Attempt], asked: list[Attempt],
+                  attributes: Attributes, now: float) -> None:  # fmt: skip
         span, context, now_ns = self._span, self._context, time_ns()
         attributes |= usage_attributes(attempts)
-        attributes[name.STATUS], attributes[name.REQUEST_ID] = self.status, context.request_id
+        attributes[name.STATUS], attributes[name.REQUEST_ID] = self.status, sendable(context.request_id)
         if len(attempts) != 1:
             attributes[name.ATTEMPTS] = len(attempts)
         if self._streams:
@@ -177,30 +185,34 @@ class TracedCall:
             attributes[name.CONVERSATION_ID] = sendable(context.session.session_id)
         if response is not None:
             attributes |= response_attributes(response, finished=self.status in ("completed", "blocked"))
-        if self._content is not None and self.status != "blocked":
-            attributes |= self._messages(response, bool(attempts))
         if self.error:
             attributes[name.ERROR_TYPE] = self.error
             span.set_status(_ERROR)
         span.set_attributes(attributes)
         ran = executions(context, self._executions)
-        add_events(span, context, ran, attempts, context.asked[self._asked :], now, now_ns)
+        add_events(span, context, ran, attempts, asked, now, now_ns)
         if self._telemetry.middleware_spans:
             away_s = max(0.0, now - self._started - self.waited_s)
             add_spans(self._telemetry.tracer, set_span_in_context(span), ran, attempts,
                       began=self._started, away_s=away_s, now=now, now_ns=now_ns)  # fmt: skip
 
-    def _messages(self, response: Response | None, asked: bool) -> Attributes:
-        """What was sent to a model, if any was, and what was let go."""
-        content, found = self._content, {}
-        assert content is not None
-        if asked and self._context.sent is not None:
-            found[name.INPUT_MESSAGES] = content.input(self._context.sent.get("messages"))
-        if response is not None:
-            found[name.OUTPUT_MESSAGES] = content.output(response)
-        return {**found, name.CONTENT_TRUNCATED: True} if content.truncated else found
+    def _tell(self, content: Content, response: Response | None, sent: Params | None) -> None:
+        """What was sent to a model, if any was, and what was let go: last of all, where a span has all else."""
+        try:
+            if sent is not None:
+                self._span.set_attribute(name.INPUT_MESSAGES, content.input(sent.get("messages")))
+                stop = content.stop_sequences(sent.get("stop"))
+                if stop:
+                    self._span.set_attribute(name.REQUEST_STOP_SEQUENCES, stop)
+        finally:
+            if response is not None:
+                self._span.set_attribute(name.OUTPUT_MESSAGES, content.output(response))
+            if content.truncated:
+                self._span.set_attribute(name.CONTENT_TRUNCATED, True)
 
-    def _measure(self, response: Response | None, attempts: list[Attempt], server: Attributes) -> None:
+    def _measure(
+        self, response: Response | None, attempts: list[Attempt], asked: list[Attempt], server: Attributes
+    ) -> None:
         instruments = self._telemetry.instruments
         assert instruments is not None
         answered = self._answered_by(response)
@@ -212,7 +224,7 @@ class TracedCall:
         instruments.ended(self.waited_s, attributes, self._inside)
         if self.first_s is not None:
             instruments.first_chunk.record(self.first_s, answered, self._inside)
-        instruments.used(self._context.asked[self._asked :], self._inside)
+        instruments.used(asked, self._inside)
         instruments.used(attempts, self._inside, answered.get(name.RESPONSE_MODEL))
 
     def _answered_by(self, answer: Response | ResponseInfo | None) -> Attributes:

@@ -19,14 +19,14 @@ def executions(context: MiddlewareContext, since: int) -> list[Ran]:
     """The passages that have ended in this call, in that order, without the first `since`."""
     found: list[Ran] = []
     for ran in context.executions[since:]:
-        attributes: Attributes = {name.MIDDLEWARE_ID: ran.id, name.MIDDLEWARE_SELF_TIME: ran.self_s}
+        attributes: Attributes = {name.MIDDLEWARE_ID: sendable(ran.id), name.MIDDLEWARE_SELF_TIME: ran.self_s}
         if ran.status != "completed":
             attributes[name.MIDDLEWARE_STATUS] = ran.status
         if ran.failures_skipped:
             attributes[name.MIDDLEWARE_SKIPPED] = ran.failures_skipped
         if ran.error is not None and ran.status == "failed":
             attributes[name.ERROR_TYPE] = ran.error
-        found.append((ran.id, attributes, ran.total_s, ran.ended))
+        found.append((attributes[name.MIDDLEWARE_ID], attributes, ran.total_s, ran.ended))
     return found
 
 
@@ -38,7 +38,7 @@ def attempt_attributes(attempt: Attempt, asked: tuple[str, str]) -> Attributes:
         found[name.ATTEMPT_DURATION] = attempt.duration
     if attempt.time_to_first_part is not None:
         found[name.ATTEMPT_TIME_TO_FIRST_CHUNK] = attempt.time_to_first_part
-    if attempt.error is not None:
+    if isinstance(attempt.error, Exception):  # to be cancelled, or left by a reader, is none
         found[name.ERROR_TYPE] = type(attempt.error).__name__
     return found
 
