@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from .histogram import buckets_of, percentiles
-from .tally import Tally
+from .tally import Tally, sendable, whole
 
 # How a passage ended. A block is the layer's own (raised here) or an inner one's that passed through.
 COMPLETED, SHORT_CIRCUITED, BLOCKED_INSIDE, BLOCKED, FAILED, INNER_ERROR, CANCELLED = range(7)
@@ -263,21 +263,23 @@ def aggregate(recorders: Iterable[LayerStats], buckets: Counter[int] | None = No
             for hook, spent in recorder.hooks.items():
                 stats.by_hook[hook] = stats.by_hook.get(hook, 0.0) + spent * 1e3
             for model, executions in recorder.models.items():
-                _count_model(stats.by_model, model, executions)
+                _count_model(stats.by_model, sendable(model), executions)
             tallies[id(recorder.tally)] = recorder.tally
             for record in recorder.newest()[-1:]:
                 if record[4] >= ended:
-                    stats.last_execution_time, ended = record[1] * 1e3, record[4]
+                    stats.last_execution_time, ended = max(0.0, record[1] * 1e3), record[4]
     for tally in tallies.values():
         for what, number in tally.counts().items():
-            stats.counts[what] = stats.counts.get(what, 0) + number
+            stats.counts[what] = whole(stats.counts.get(what, 0) + number)
     stats.total_executions = total = sum(statuses.values())
     stats.failed_executions, stats.inner_errors = statuses[FAILED], statuses[INNER_ERROR]
     stats.cancelled, stats.short_circuited = statuses[CANCELLED], statuses[SHORT_CIRCUITED]
     stats.blocked = statuses[BLOCKED]
     stats.successful_executions = total - stats.failed_executions - stats.inner_errors - stats.cancelled
     if total:
-        stats.average_execution_time, stats.total_time = self_s / total * 1e3, total_s * 1e3
+        # rounding makes some times a hair negative
+        stats.average_execution_time, stats.total_time = max(0.0, self_s / total * 1e3), max(0.0, total_s * 1e3)
+        stats.by_hook = {hook: max(0.0, ms) for hook, ms in stats.by_hook.items()}
         stats.p50, stats.p95, stats.p99 = (time * 1e3 for time in percentiles(buckets, 0.50, 0.95, 0.99))
     return stats
 

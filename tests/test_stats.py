@@ -366,6 +366,31 @@ def test_by_model_is_bounded():
     assert sum(by_model.values()) == 1000
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_names_of_models_can_be_sent(mode):
+    factory = factory_of(noop())
+    model = factory.apply_middleware("echo/echo")
+    for name in ("m\ud800", "m\udfff", "m?"):
+        run(call(model, mode, model=name))
+    assert factory.registry.get_aggregated_stats()["noop"].by_model == {"m?": 3}
+
+
+def test_counts_of_several_instances_stay_within_63_bits():
+    recorders = [LayerStats(), LayerStats()]
+    for recorder in recorders:
+        recorder.tally.add("x", 1 << 70)
+    assert aggregate(recorders).counts == {"x": (1 << 63) - 1}
+
+
+def test_no_time_is_below_0():
+    """What is inside is subtracted from the whole: rounding may leave a hair less than nothing."""
+    stats = recorder_of(-1e-9)
+    times = aggregate([stats])
+    assert times.total_executions == 1
+    assert (times.last_execution_time, times.average_execution_time, times.total_time) == (0, 0, 0)
+    assert times.by_hook == {"h": 0}
+
+
 def test_by_model_of_several_instances_is_bounded():
     recorders = [recorder_of(1, model=f"m{number}") for number in range(200)]
     by_model = aggregate(recorders).by_model

@@ -1,5 +1,6 @@
 """What middlewares count themselves."""
 
+import math
 import threading
 
 from neuro_mw import Middleware, MiddlewareFactory, MiddlewareMetadata
@@ -27,6 +28,26 @@ def test_counts_are_in_the_stats_until_they_are_cleared():
     factory.registry.clear_stats()
     run(model.generate("one"))
     assert factory.registry.get_aggregated_stats()["counting"].counts == {"words": 1, "calls": 1}
+
+
+def test_what_is_read_can_be_sent():
+    """Whatever a middleware counts: names that UTF-8 can encode, whole numbers from 0 that fit into 63 bits."""
+    tally = Tally()
+    odd = [("a\ud800", 1), ("a?", 2), (5, 1), (None, 1), ("half", 0.5), ("more", 1.5), ("below", -1), ("nan", math.nan),
+           ("inf", math.inf), ("huge", 1 << 70), ("yes", True), ("j", 1j)]  # fmt: skip
+    for what, number in odd:
+        tally.add(what, number)
+    counts = tally.counts()
+    assert counts == {"a?": 3, "5": 1, "None": 1, "half": 0, "more": 2, "below": 0, "nan": 0, "inf": 0,
+                      "huge": (1 << 63) - 1, "yes": 1, "j": 0}  # fmt: skip
+    assert {type(number) for number in counts.values()} == {int}
+
+
+def test_what_goes_up_and_down_is_exact():
+    tally = Tally()
+    for number in (3, -5, 4):
+        tally.add("x", number)
+    assert tally.counts() == {"x": 2}
 
 
 def test_exact_under_threads():

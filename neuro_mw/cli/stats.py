@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -16,7 +17,7 @@ from neuro_mw.export.folder import is_default
 from neuro_mw.export.record import shared_store
 from neuro_mw.state import Store, StoreUnavailable
 
-from .failure import complain
+from .failure import complain, line_of
 from .options import Debug, Json
 from .output import is_plain, live, show, show_json
 
@@ -64,18 +65,16 @@ def document(store: Store, found: Recorded) -> dict[str, Any]:
 
 
 def record_run(factory: MiddlewareFactory) -> Callable[[], None] | None:
-    """What records a run at its end; None where there is no place to record it. ConfigError for a place that is wrong.
+    """What records a run at its end; None where there is no place to record it.
 
-    A run never fails by it. A place that the user named and that cannot be used is told.
+    A run never fails by it. A place that the user named and that cannot be used is told, and what nobody expected.
     """
     try:
         if default_state().startswith("memory"):
             return None
         recorder = StatsRecorder(factory)
-    except ConfigError:
-        if is_default():
-            return None
-        raise
+    except ConfigError as error:
+        return None if is_default() else partial(_not_recorded, error)
 
     async def record(store: Store) -> None:
         await recorder.record()
@@ -83,11 +82,15 @@ def record_run(factory: MiddlewareFactory) -> Callable[[], None] | None:
     def at_the_end() -> None:
         try:
             asyncio.run(_using(recorder.store, record))
-        except NeuroError as error:
-            if not is_default():
-                complain(f"warning: the stats of this run were not recorded: {error}")
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the answer is there, and is what counts
+            if not (isinstance(error, NeuroError) and is_default()):
+                _not_recorded(error)
 
     return at_the_end
+
+
+def _not_recorded(error: BaseException) -> None:
+    complain(f"warning: the stats of this run were not recorded: {line_of(error)}")
 
 
 async def _using(store: Store, work: Callable[[Store], Awaitable[T]]) -> T:

@@ -7,8 +7,8 @@
 >>> snapshot(factory)["middleware"]["analytics"]["stats"]["total_executions"]
 1
 
-Each name is loaded when it is first used.
-`StatsCollector` needs the extra "prometheus", `observe_stats` the extra "otel".
+Each name is loaded when it is first used. `StatsCollector` needs the extra "prometheus", `observe_stats` the extra
+"otel"; ``import *`` leaves out the one whose extra is missing.
 """
 
 from __future__ import annotations
@@ -30,22 +30,21 @@ _HOME = {
     "stats_of": "snapshots",
 }
 
-__all__ = [
-    "Recorded",
-    "SnapshotError",
-    "StatsCollector",
-    "StatsRecorder",
-    "clear_recorded",
-    "default_state",
-    "merge",
-    "observe_stats",
-    "parse_snapshot",
-    "recorded",
-    "snapshot",
-    "stats_of",
-]
-
 if TYPE_CHECKING:
+    __all__ = [
+        "Recorded",
+        "SnapshotError",
+        "StatsCollector",
+        "StatsRecorder",
+        "clear_recorded",
+        "default_state",
+        "merge",
+        "observe_stats",
+        "parse_snapshot",
+        "recorded",
+        "snapshot",
+        "stats_of",
+    ]
     from .folder import default_state as default_state
     from .otel import observe_stats as observe_stats
     from .prometheus import StatsCollector as StatsCollector
@@ -61,6 +60,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return [one for one in _HOME if _is_there(one)]
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -69,6 +70,15 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value
+
+
+def _is_there(name: str) -> bool:
+    """Whether the extra that it needs is installed."""
+    try:
+        __getattr__(name)
+    except ImportError:
+        return False
+    return True
 
 
 def __dir__() -> list[str]:

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import ConfigError
+from ..factory import MiddlewareFactory
 from ..stats import MiddlewareStats, aggregate
 
 if TYPE_CHECKING:
-    from ..factory import MiddlewareFactory
     from ..stats import LayerStats
 
 
@@ -36,6 +37,13 @@ class Figures(NamedTuple):
             "inner_error": stats.inner_errors,
             "cancelled": stats.cancelled,
         }
+
+
+def check_factories(factories: Iterable[object]) -> None:
+    """Raise ConfigError unless all are factories: told where they are given, not when somebody reads."""
+    for one in factories:
+        if not isinstance(one, MiddlewareFactory):
+            raise ConfigError(f"it is of the type {type(one).__name__}", key="factory", expected="a MiddlewareFactory")
 
 
 def figures_of(factories: Iterable[MiddlewareFactory]) -> dict[str, Figures]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from .figures import Figures, figures_of
+from .figures import Figures, check_factories, figures_of
 
 try:
     from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
@@ -39,12 +39,13 @@ def observe_stats(*factories: MiddlewareFactory, meter_provider: MeterProvider |
     ``neuro_mw.middleware.executions``, ``self_time``, ``blocked``, ``skipped_errors``, ``parts``, ``counts`` and
     ``model_executions`` are counters; ``self_time.quantile`` is a gauge with the 0.5, 0.95 and 0.99 quantiles, since
     OpenTelemetry has no observable histogram. Call it once: instruments cannot be taken back. They do not keep a
-    factory alive. Without an SDK nothing is read.
+    factory alive. Without an SDK nothing is read. Raises ConfigError for what is no factory.
 
     >>> from neuro_mw import MiddlewareFactory
     >>> factory = MiddlewareFactory()
     >>> observe_stats(factory)
     """
+    check_factories(factories)
     meter = get_meter("neuro_mw", meter_provider=meter_provider)
     alive = [ref(factory) for factory in factories]
 

@@ -8,7 +8,8 @@ from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
 from ..histogram import buckets_of
-from .figures import Figures, figures_of
+from ..tally import sendable
+from .figures import Figures, check_factories, figures_of
 
 try:
     from prometheus_client.metrics_core import Metric
@@ -35,6 +36,7 @@ class StatsCollector(Collector):
     """What all middlewares of some factories did, for a registry of prometheus_client; calls pay nothing for it.
 
     The same id in several factories is one series; factories given by name have the label ``factory``.
+    Raises ConfigError for what is no factory.
 
     >>> from prometheus_client import CollectorRegistry, generate_latest
     >>> from neuro_mw import MiddlewareFactory
@@ -49,8 +51,9 @@ class StatsCollector(Collector):
     """
 
     def __init__(self, *factories: MiddlewareFactory, **named: MiddlewareFactory) -> None:
+        check_factories((*factories, *named.values()))
         self._groups: list[tuple[dict[str, str], Sequence[MiddlewareFactory]]] = [({}, factories)] if factories else []
-        self._groups += [({"factory": name}, [factory]) for name, factory in named.items()]
+        self._groups += [({"factory": sendable(name)}, [factory]) for name, factory in named.items()]
         self._sums: dict[str, float] = {}
 
     def describe(self) -> Iterable[Metric]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from itertools import count
 from threading import Lock
 from types import TracebackType
@@ -13,6 +14,8 @@ from weakref import WeakKeyDictionary
 
 from ..errors import ConfigError
 from ..state import Store, StoreUnavailable, open_store
+from ..state.protocol import MAX_TTL_S
+from .figures import check_factories
 from .folder import default_state, is_default, state_folder
 from .schema import SnapshotError, parse_snapshot
 from .snapshots import process_id, snapshot
@@ -30,7 +33,7 @@ _lock = Lock()
 
 
 class Recorded(NamedTuple):
-    """What was found in a store: ``snapshots`` for `merge`, and for each entry that is none, why it was skipped."""
+    """What was found in a store: ``snapshots`` for `merge`, and why others, or single middlewares, were ``skipped``."""
 
     snapshots: list[dict[str, Any]]
     skipped: list[str]
@@ -58,7 +61,7 @@ async def recorded(store: Store) -> Recorded:
         if value is None:
             continue  # it has ended meanwhile
         try:
-            found.snapshots.append(parse_snapshot(value))
+            found.snapshots.append(parse_snapshot(value, found.skipped))
         except SnapshotError as error:
             found.skipped.append(str(error))
     return found
@@ -110,9 +113,12 @@ class StatsRecorder:
         ttl_s: float = TTL_S,
         timeout_s: float = 5.0,
     ) -> None:
+        check_factories([factory])
+        if not (store is None or isinstance(store, str) or callable(getattr(store, "set", None))):
+            raise ConfigError(f"it is of the type {type(store).__name__}", key="store", expected="a Store or its URL")
         for name, seconds in (("every_s", every_s), ("ttl_s", ttl_s), ("timeout_s", timeout_s)):
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
-                raise ConfigError("it is no number of seconds above 0", key=name)
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_TTL_S:
+                raise ConfigError("it is no number of seconds above 0, up to ten years", key=name)
         if ttl_s <= every_s:
             raise ConfigError(f"it ends before the next record, {every_s:g} s later", key="ttl_s",
                               expected=f"more than every_s, such as {TTL_S:g}")  # fmt: skip
@@ -172,6 +178,7 @@ class StatsRecorder:
                 await self.store.aclose()
 
     async def _go_on(self) -> None:
+        await asyncio.sleep(0)  # an eager task begins before it is known as self._task
         while asyncio.current_task() is self._task:  # should a driver swallow the cancellation, it ends here
             await self._try()
             await asyncio.sleep(self.every_s)
@@ -180,10 +187,19 @@ class StatsRecorder:
         """Record; what fails is told, and harms nobody."""
         try:
             await self.record()
-        except Exception as error:  # noqa: BLE001 - a store of the user's own may raise anything
+        except (Exception, asyncio.CancelledError) as error:  # a store of the user's own may raise anything
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             self.failures += 1
             now = time.monotonic()
             if now - self._logged_at >= _LOG_EACH_S:
                 self._logged_at = now
                 why = str(error) if isinstance(error, StoreUnavailable) else type(error).__name__
-                _LOGGER.warning("stats were not recorded: %s", why)
+                with suppress(Exception):  # a handler of the user's own
+                    _LOGGER.warning("stats were not recorded: %s", why)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody asked this task to end; else a CancelledError is the store's own."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -1,21 +1,22 @@
-"""Reading a snapshot that somebody else wrote: all of it is as the schema says, or it is none."""
+"""Reading a snapshot that somebody else wrote: what is taken is as the schema says."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import fields
 from math import isfinite
 from typing import Any, NoReturn
 
-from ..errors import NeuroError
+from ..contract import check_id
+from ..errors import NeuroError, RegistrationError
 from ..histogram import buckets_of, start_of
 from ..stats import MiddlewareStats
+from ..tally import sendable
 from .snapshots import ADDED_BY_NAME, SCHEMA
 
 _MOST = 1 << 63
-_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_DAMAGE = (KeyError, TypeError, ValueError, OverflowError, RegistrationError)
 _FRESH = MiddlewareStats().to_dict()
 _TIMES = tuple(one.name for one in fields(MiddlewareStats) if type(_FRESH[one.name]) is float)
 
@@ -24,10 +25,11 @@ class SnapshotError(NeuroError):
     """What was read is no snapshot, or one of a schema that this version does not know. It quotes nothing of it."""
 
 
-def parse_snapshot(text: str | bytes) -> dict[str, Any]:
+def parse_snapshot(text: str | bytes, skipped: list[str] | None = None) -> dict[str, Any]:
     """The snapshot of a JSON text. Fields that this version does not know are left out, those that miss are 0.
 
-    Raises SnapshotError where it is none: broken off, of another schema, with numbers that cannot be.
+    Raises SnapshotError where it is none: broken off, of another schema, with numbers that cannot be. With a list as
+    `skipped` a middleware with such numbers is left out, a line for it added to the list, and the others are taken.
 
     >>> from neuro_mw.export import merge
     >>> parse_snapshot(json.dumps(merge([]))) == merge([])
@@ -50,10 +52,22 @@ def parse_snapshot(text: str | bytes) -> dict[str, Any]:
             "schema": SCHEMA,
             "taken_at": _number(data["taken_at"]),
             "processes": [_process(one) for one in _list(data["processes"])],
-            "middleware": {_id(id): _entry(entry) for id, entry in _dict(data["middleware"]).items()},
+            "middleware": _entries(data["middleware"], skipped),
         }
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except _DAMAGE:
         raise SnapshotError("it is no snapshot of stats, or a damaged one") from None
+
+
+def _entries(data: Any, skipped: list[str] | None) -> dict[str, Any]:
+    found = {}
+    for id, entry in _dict(data).items():
+        try:
+            found[_id(id)] = _entry(entry)
+        except _DAMAGE:
+            if skipped is None:
+                raise
+            skipped.append("the figures of one middleware are damaged")
+    return found
 
 
 def _process(data: Any) -> dict[str, Any]:
@@ -65,7 +79,7 @@ def _entry(data: Any) -> dict[str, Any]:
     for name, value in stats.items():
         if name in ADDED_BY_NAME:
             of = _number if name == "by_hook" else _whole
-            stats[name] = {str(what): of(number) for what, number in _dict(value).items()}
+            stats[name] = {sendable(what): of(number) for what, number in _dict(value).items()}
         else:
             stats[name] = _number(value) if name in _TIMES else _whole(value)
     buckets = [[_start(start), _whole(count)] for start, count in _list(data["buckets"])]
@@ -98,7 +112,8 @@ def _whole(value: Any) -> int:
 
 
 def _id(value: Any) -> str:
-    return value if isinstance(value, str) and _ID.fullmatch(value) else _no()
+    check_id(value)
+    return str(value)
 
 
 def _dict(value: Any) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..histogram import buckets_of, percentiles, start_of
 from ..stats import MiddlewareStats
-from .figures import Figures, figures_of
+from .figures import Figures, check_factories, figures_of
 
 if TYPE_CHECKING:
     from ..factory import MiddlewareFactory
@@ -38,7 +38,7 @@ _STARTED = os.urandom(8).hex()
 def snapshot(*factories: MiddlewareFactory) -> dict[str, Any]:
     """All executions of these factories since start or `clear_stats`, as plain data (``json.dumps`` takes it).
 
-    The same id in several factories is one entry. What has not run is left out.
+    The same id in several factories is one entry. What has not run is left out. Raises ConfigError for no factory.
 
     >>> from neuro_mw import MiddlewareFactory
     >>> factory = MiddlewareFactory()
@@ -50,6 +50,7 @@ def snapshot(*factories: MiddlewareFactory) -> dict[str, Any]:
     >>> sum(executions for start_s, executions in taken["middleware"]["analytics"]["buckets"])
     1
     """
+    check_factories(factories)
     now = time.time()
     return {
         "schema": SCHEMA,

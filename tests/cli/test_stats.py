@@ -145,6 +145,37 @@ def test_a_run_never_fails_by_its_record(cli, tmp_path: Path) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("x\n", "", 0)
 
 
+@pytest.mark.parametrize("mode", [[], ["--no-stream"]])
+def test_what_nobody_expected_is_one_line(cli, tmp_path: Path, mode: list[str]) -> None:
+    """The answer is there: whatever the store then raises is told, and that is all."""
+    site = tmp_path / "broken"
+    site.mkdir()
+    for error in ("TypeError('PROMPT-SECRET')", "__import__('asyncio').CancelledError()"):
+        (site / "sitecustomize.py").write_text(
+            "from neuro_mw.state.sqlite import SqliteStore\n"
+            f"async def fail(*args, **kwargs): raise {error}\nSqliteStore.set = fail\n"
+        )
+        done = cli("run", "x", *mode, site=site)
+        assert (done.stdout, done.returncode) == ("x\n", 0)
+        (line,) = done.stderr.splitlines()
+        assert "the stats of this run were not recorded" in line
+        assert "SECRET" not in line
+
+
+def test_a_place_that_is_wrong(cli, tmp_path: Path) -> None:
+    """The chain keeps its own state there, unless that is somewhere else: then only the record has no place."""
+    done = cli("run", "x", NEURO_MW_STATE="nosuch://x")
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert "NEURO_MW_STATE" in done.stderr
+    assert cli("run", "x", "--no-record", NEURO_MW_STATE="nosuch://x").returncode == 2, "it is not the record"
+    config = tmp_path / "mw.toml"
+    config.write_text('state = "memory://"\n')
+    done = cli("run", "x", "--config", str(config), NEURO_MW_STATE="nosuch://x")
+    assert (done.stdout, done.returncode) == ("x\n", 0)
+    (line,) = done.stderr.splitlines()
+    assert "the stats of this run were not recorded: NEURO_MW_STATE" in line
+
+
 def test_watch_shows_what_a_service_records(command, environment, tmp_path: Path) -> None:
     factory, place = MiddlewareFactory(plugins=False), f"sqlite:///{tmp_path}/live.db"
     model = factory.apply_middleware("echo/echo")

@@ -11,7 +11,7 @@ import pytest
 from export_workers import SECRET, calls, factory_of
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from test_snapshots import filled
+from test_snapshots import filled, odd
 
 from neuro_mw.export import observe_stats
 from neuro_mw.stats import COMPLETED
@@ -81,6 +81,15 @@ def test_several_factories_add_up(reader: InMemoryMetricReader, provider: MeterP
     points = collected(reader)
     assert of(points, "executions", middleware="x", status="completed") == 2
     assert of(points, "self_time", middleware="x") == pytest.approx(0.75)
+
+
+def test_odd_names_can_be_sent(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
+    factory = odd()
+    observe_stats(factory, meter_provider=provider)
+    points = collected(reader)
+    assert of(points, "model_executions", middleware="analytics", model="m?") == 2
+    assert of(points, "counts", middleware="odd", name="a?") == 1
+    str(points).encode()
 
 
 def test_nothing_ran_yet(reader: InMemoryMetricReader, provider: MeterProvider) -> None:

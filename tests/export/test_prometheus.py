@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest, start_http_ser
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from test_snapshots import EXECUTIONS, filled, noop
+from test_snapshots import EXECUTIONS, filled, noop, odd
 
 from neuro_mw import MiddlewareFactory
 from neuro_mw.export import StatsCollector, snapshot
@@ -144,6 +144,16 @@ def test_names_are_escaped() -> None:
     factory = MiddlewareFactory(preset=None, plugins=False, middleware=[noop("odd")])
     factory.registry.lookup("odd", key="id").instances()[0].middleware.count('a "quoted"\nname\\')
     assert of(scraped(registry_of(factory)), "counts_total", middleware="odd", name='a "quoted"\nname\\') == 1
+
+
+def test_odd_names_do_not_end_a_scrape() -> None:
+    """One scrape has all collectors of a process: what one cannot say, none of them says."""
+    factory = odd()
+    series = scraped(registry_of(factory, **{"sh\ud800p": factory}))
+    for more in ({}, {"factory": "sh?p"}):
+        assert of(series, "model_executions_total", middleware="analytics", model="m?", **more) == 2
+        assert of(series, "counts_total", middleware="odd", name="a?", **more) == 1
+        assert of(series, "counts_total", middleware="odd", name="-1", **more) == 0
 
 
 @given(st.lists(st.floats(0, 1e4), min_size=1, max_size=50))

@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 from export_workers import SECRET, calls, die, factory_of, work
-from test_snapshots import filled
+from test_snapshots import filled, odd
 
 from neuro_mw import ConfigError
 from neuro_mw.export import StatsRecorder, clear_recorded, default_state, merge, recorded, snapshot, stats_of
@@ -239,6 +240,35 @@ def test_corrupt_and_foreign_entries_are_skipped_and_said(shared: str) -> None:
     assert sorted(found.skipped) == ["it is no JSON", "it is no JSON", "it is of schema 7, this version reads 1"]
 
 
+def test_one_damaged_middleware_is_skipped_and_said() -> None:
+    async def main(store: Store) -> Any:
+        taken = snapshot(filled((0.5, COMPLETED)))
+        taken["middleware"]["y"] = {**taken["middleware"]["x"], "buckets": []}
+        await store.set(f"{PREFIX}1", json.dumps(taken).encode())
+        return await recorded(store)
+
+    found = asyncio.run(main(MemoryStore()))
+    assert list(merge(found.snapshots)["middleware"]) == ["x"]
+    assert found.skipped == ["the figures of one middleware are damaged"]
+
+
+def test_whatever_names_there_are(shared: str) -> None:
+    factory = odd("i" * 300)
+    asyncio.run(using(shared, lambda store: StatsRecorder(factory, store).record()))
+    found = found_in(shared)
+    assert (found.skipped, list(found.snapshots[0]["middleware"])) == ([], ["analytics", "i" * 300])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of Python 3.12")
+def test_with_eager_tasks() -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]  # of 3.12
+        async with StatsRecorder(filled(), MemoryStore(), 0.01) as recorder:
+            await until(lambda: recorder.records >= 3)
+
+    asyncio.run(main())
+
+
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +278,8 @@ def test_corrupt_and_foreign_entries_are_skipped_and_said(shared: str) -> None:
         ({"every_s": 0}, "every_s"), ({"every_s": float("inf")}, "every_s"), ({"every_s": float("nan")}, "every_s"),
         ({"every_s": True}, "every_s"), ({"every_s": "10"}, "every_s"), ({"ttl_s": 10.0}, "ttl_s"),
         ({"ttl_s": -1}, "ttl_s"), ({"timeout_s": 0}, "timeout_s"), ({"store": "memory"}, "store"),
-        ({"store": "memory://?max_entries=5"}, "store"), ({"store": "reddis://"}, "store"),
+        ({"store": "memory://?max_entries=5"}, "store"), ({"store": "reddis://"}, "store"), ({"store": 5}, "store"),
+        ({"every_s": 10**400}, "every_s"), ({"ttl_s": 1e300}, "ttl_s"), ({"timeout_s": 10**400}, "timeout_s"),
     ],
 )  # fmt: skip
 def test_options_are_checked(more: dict[str, Any], key: str) -> None:
@@ -314,6 +345,45 @@ class Hanging(MemoryStore):
 class Breaking(MemoryStore):
     async def set(self, key: str, value: bytes, *, ttl_s: float | None = None) -> bool:
         raise ValueError("about a PROMPT-SECRET")
+
+
+class Once(MemoryStore):
+    """Fails as `error` says, the first time."""
+
+    error: BaseException | None = None
+
+    async def set(self, key: str, value: bytes, *, ttl_s: float | None = None) -> bool:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return await super().set(key, value, ttl_s=ttl_s)
+
+
+class Raising(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError("a handler of the user's own")
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), ValueError()])
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_it_goes_on_whatever_a_store_or_a_handler_raises(error: BaseException, at_the_end: bool) -> None:
+    store, handler, logger = Once(), Raising(), logging.getLogger("neuro_mw")
+
+    async def main() -> StatsRecorder:
+        async with StatsRecorder(filled(), store, 0.01) as recorder:
+            if not at_the_end:
+                store.error = error
+            await until(lambda: recorder.records >= 3)
+            await asyncio.sleep(0)
+            store.error = error if at_the_end else None
+        return recorder
+
+    logger.addHandler(handler)
+    try:
+        recorder = asyncio.run(main())
+    finally:
+        logger.removeHandler(handler)
+    assert recorder.failures == 1
 
 
 def test_a_store_that_hangs_is_left_alone() -> None:

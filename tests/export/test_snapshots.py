@@ -9,16 +9,18 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 from export_workers import SECRET, calls, factory_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 import neuro_mw.export
-from neuro_mw import MiddlewareFactory, MiddlewareStats, NeuroError, middleware
-from neuro_mw.export import SnapshotError, merge, parse_snapshot, snapshot, stats_of
+from neuro_mw import ConfigError, MiddlewareFactory, MiddlewareStats, NeuroError, middleware
+from neuro_mw.export import SnapshotError, StatsRecorder, merge, parse_snapshot, snapshot, stats_of
 from neuro_mw.export.figures import figures_of
 from neuro_mw.export.snapshots import ADDED, ADDED_BY_NAME
 from neuro_mw.histogram import buckets_of, middle_of, percentiles
@@ -194,6 +196,60 @@ def test_times_that_rounding_made_negative_are_the_smallest() -> None:
     assert stats_of(merged)["x"].p50 == pytest.approx(1000, rel=1 / 16)
 
 
+# --- what a middleware or a caller may do ----------------------------------------------------------------------------
+
+
+def odd(id: str = "odd", **counts: Any) -> MiddlewareFactory:
+    """A factory with an odd middleware, called in both modes with an odd model."""
+    made = noop(id)
+    factory = MiddlewareFactory(plugins=False, middleware=[made])
+    live = factory.registry.lookup(id, key="id").instances()[0].middleware
+    for number in (-1, 1.5, float("nan"), 1 << 70):
+        live.count(f"{number}"[:3], number)
+    for name in ("a\ud800", 5, None, ("x", "y")):
+        live.count(name)
+    model = factory.apply_middleware("echo/echo")
+    request = {"model": "m\ud800", "messages": [{"role": "user", "content": "hi"}]}
+
+    async def both() -> None:
+        await model.generate(request)
+        async with model.stream(request) as parts:
+            await parts.response()
+
+    asyncio.run(both())
+    return factory
+
+
+def test_what_is_written_can_be_read() -> None:
+    """Else the whole process, with all its other middlewares, would be missing where they are shown."""
+    factory = odd("i" * 300)
+    taken = snapshot(factory)
+    text = orjson.dumps(taken)
+    assert parse_snapshot(text) == taken
+    found = stats_of(parse_snapshot(json.dumps(taken)))
+    assert found["analytics"].by_model == found["i" * 300].by_model == {"m?": 2}
+    assert found["i" * 300].counts == {"-1": 0, "1.5": 2, "nan": 0, "118": (1 << 63) - 1, "a?": 1, "5": 1, "None": 1,
+                                       "('x', 'y')": 1}  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.floats(-1e-12, 1e-12), st.just(COMPLETED)), min_size=1, max_size=5))
+def test_times_a_hair_below_0_can_be_read(executions: list[tuple[float, int]]) -> None:
+    taken = snapshot(filled(*executions))
+    assert parse_snapshot(json.dumps(taken)) == taken
+
+
+@pytest.mark.parametrize("what", ["nope", None, MiddlewareFactory])
+def test_only_factories_are_taken(what: Any) -> None:
+    observe, collector, recorder = neuro_mw.export.observe_stats, neuro_mw.export.StatsCollector, StatsRecorder
+    takes: list[Callable[[], Any]] = [
+        lambda: snapshot(what), lambda: snapshot(MiddlewareFactory(plugins=False), what), lambda: observe(what),
+        lambda: collector(what), lambda: collector(shop=what), lambda: recorder(what, "sqlite:///x.db"),
+    ]  # fmt: skip
+    for take in takes:
+        with pytest.raises(ConfigError, match="Expected a MiddlewareFactory"):
+            take()
+
+
 # --- what somebody else wrote ----------------------------------------------------------------------------------------
 
 GOOD = json.loads(json.dumps(snapshot(filled((0.5, COMPLETED), (0.25, FAILED)))))
@@ -251,6 +307,24 @@ def test_a_damaged_one_is_refused_or_harmless(data: st.DataObject) -> None:
     json.dumps(merge([found, GOOD]), allow_nan=False)
 
 
+def test_one_middleware_may_be_skipped() -> None:
+    data = json.loads(json.dumps(GOOD))
+    data["middleware"]["y"] = {**data["middleware"]["x"], "buckets": []}
+    data["middleware"]["bad id"] = data["middleware"]["x"]
+    skipped: list[str] = []
+    assert parse_snapshot(json.dumps(data), skipped) == parse_snapshot(json.dumps(GOOD))
+    assert skipped == ["the figures of one middleware are damaged"] * 2
+    with pytest.raises(SnapshotError):
+        parse_snapshot(json.dumps(data))
+    with pytest.raises(SnapshotError):
+        parse_snapshot(damaged("middleware", value=[]), skipped)
+
+
+def test_names_that_somebody_else_wrote_can_be_sent() -> None:
+    text = damaged(*STATS, "counts", value={"a\ud800": 1})
+    assert stats_of(parse_snapshot(text))["x"].counts == {"a?": 1}
+
+
 def test_fields_of_later_and_earlier_versions() -> None:
     """What this version does not know it leaves out, and what it misses is 0: both run side by side in an update."""
     data = json.loads(json.dumps(GOOD))
@@ -292,3 +366,16 @@ def test_a_missing_extra_is_named(name: str, missing: str, extra: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
     assert f"pip install 'neuro-mw[{extra}]'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "missing", [(), ("prometheus_client",), ("opentelemetry",), ("prometheus_client", "opentelemetry")]
+)
+def test_all_names_at_once_without_an_extra(missing: tuple[str, ...]) -> None:
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\nimport neuro_mw.export\n"
+        "from neuro_mw.export import *\nprint(*set(globals()) & set(neuro_mw.export._HOME))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
+    gone = {"prometheus_client": "StatsCollector", "opentelemetry": "observe_stats"}
+    assert set(done.stdout.split()) == set(neuro_mw.export._HOME) - {gone[one] for one in missing}
