@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator
+from functools import cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger("neuro_mw")
 _LOG_EVERY_S = 60.0
 _MEND = "pip install 'neuro-mw[otel]', and set up an SDK of OpenTelemetry"
+
+
+@cache
+def _say_missing(id: str) -> None:
+    """Once, however many instances there are."""
+    _log.warning("middleware '%s' does nothing: opentelemetry is not installed; %s", id, _MEND)
 
 
 class Tracing(Middleware):
@@ -95,7 +102,7 @@ class Tracing(Middleware):
         try:
             from .otel import call, telemetry
         except ImportError:
-            _log.warning("middleware '%s' does nothing: opentelemetry is not installed; %s", self.metadata.id, _MEND)
+            _say_missing(self.metadata.id)
             self._step_aside()
             return
         if not (self.config.spans or self.config.metrics):
@@ -171,7 +178,10 @@ class Tracing(Middleware):
             if not self._telemetry.listens():
                 return None
             content = None if self._content_chars is None else Content(self._content_chars)
-            return self._call_type(self._telemetry, params, context, content, streams=streams)
+            call = self._call_type(self._telemetry, params, context, content, streams=streams)
+            if call.failed is not None:
+                self._failed(call.failed, context)
+            return call
         except Exception as error:  # noqa: BLE001  # of an SDK or a processor: no call fails for it
             self._failed(error, context)
             return None

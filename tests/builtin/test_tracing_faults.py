@@ -132,6 +132,7 @@ def test_a_processor_that_raises_fails_no_call(mode, at, caplog):
     assert (stats.total_executions, stats.successful_executions, stats.counts) == (3, 3, {"failures": 3})
     layer = run(call(model, mode)).receipt.layers["tracing"]
     assert (layer["status"], layer["failures_skipped"]) == ("completed", 1)
+    assert sdk.count("gen_ai.client.operation.duration") == 4  # spans and metrics are two promises
 
 
 class BrokenMeter:

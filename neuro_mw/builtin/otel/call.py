@@ -51,8 +51,8 @@ class TracedCall:
 
     __slots__ = (
         "_began", "_chunk", "_collector", "_content", "_context", "_executions", "_inside", "_last_s", "_params",
-        "_passage", "_refused", "_span", "_started", "_streams", "_telemetry", "_who", "error", "finish", "first_s",
-        "info", "status", "waited_s",
+        "_passage", "_refused", "_span", "_started", "_streams", "_telemetry", "_who", "error", "failed", "finish",
+        "first_s", "info", "status", "waited_s",
     )  # fmt: skip
 
     def __init__(
@@ -69,12 +69,10 @@ class TracedCall:
         self._executions = len(context.executions)
         self._who = who(context.provider, context.model)
         self._span: Any = None
+        self.failed: Exception | None = None
         self._inside: Context | None = None
         if telemetry.tracer is not None:
-            self._span = telemetry.tracer.start_span(
-                f"{name.CHAT} {self._who[name.REQUEST_MODEL]}", kind=SpanKind.CLIENT, attributes=self._who
-            )
-            self._inside = set_span_in_context(self._span)
+            self._start(telemetry.tracer)
         self.status, self.error, self._refused = "completed", "", False
         self.info: ResponseInfo | None = None
         self.finish: Finish | None = None
@@ -84,6 +82,14 @@ class TracedCall:
         self.first_s: float | None = None
         self.waited_s = self._last_s = 0.0
         self._started = self._began = clock()
+
+    def _start(self, tracer: Any) -> None:
+        called = f"{name.CHAT} {self._who[name.REQUEST_MODEL]}"
+        try:
+            self._span = tracer.start_span(called, kind=SpanKind.CLIENT, attributes=self._who)
+            self._inside = set_span_in_context(self._span)
+        except Exception as error:  # noqa: BLE001  # a processor's: there is no span, and yet there are metrics
+            self.failed = error
 
     # --- inside and outside --------------------------------------------------------------------------------------
 
@@ -165,10 +171,12 @@ class TracedCall:
                 if self._content is not None and not self._refused:
                     self._tell(self._content, response, sent)
         finally:
-            if self._span is not None:
-                self._span.end()
-            if self._telemetry.instruments is not None:
-                self._measure(response, attempts, asked, server)
+            try:
+                if self._span is not None:
+                    self._span.end()
+            finally:
+                if self._telemetry.instruments is not None:
+                    self._measure(response, attempts, asked, server)
 
     def _describe(self, response: Response | None, attempts: list[Attempt], asked: list[Attempt],
                   attributes: Attributes, now: float) -> None:  # fmt: skip
