@@ -205,8 +205,8 @@ class Background:
                 self._tell("timed_out", f"took longer than {self._timeout_s:g} s")
             else:
                 self._failed(error)
-        except Exception as error:  # noqa: BLE001  # nobody waits for it
-            self._failed(error)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # nobody waits for it
+            self._failed(error)  # the last two would end the loop
 
     def _never_begun(self, loop: AbstractEventLoop, lane: _Lane, task: Task[Any]) -> None:
         if task in lane.tasks:
@@ -282,4 +282,5 @@ class Background:
         if now >= self._said.get(how, now):
             self._said[how] = now + _SAY_AGAIN_S
             id = self._owner.metadata.id
-            _log.warning("middleware '%s': %s %s (%s)", id, self._what, how.replace("_", " "), why)
+            with suppress(Exception):  # a handler that raises: who submits, or the next in the queue, must not know
+                _log.warning("middleware '%s': %s %s (%s)", id, self._what, how.replace("_", " "), why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from math import ceil
 from typing import Any, Literal, get_args
 
@@ -191,20 +192,23 @@ class Errors(Middleware):
 
     def _failed(self, error: Exception, context: MiddlewareContext) -> Exception:
         """What is raised instead of an error; the alert is on its way."""
-        kind = _kind_of(error, context)
-        if kind is None:
-            return error
-        self.count(kind)
+        with suppress(Exception):  # nothing that fails in here may take the error's place
+            kind = _kind_of(error, context)
+            if kind is not None:
+                self.count(kind)
+                return self._told(error, kind, context)
+        return error
+
+    def _told(self, error: Exception, kind: FailureKind, context: MiddlewareContext) -> Exception:
         last = context.attempts[-1] if context.attempts else context
-        provider, model = (getattr(error, name, None) or getattr(last, name) for name in ("provider", "model"))
+        provider, model = (_name(error, name) or str(getattr(last, name)) for name in ("provider", "model"))
         if self._alerts is not None and kind in self._alerts_of:
-            name, id, mode = type(error).__name__, context.request_id, context.mode
-            self._alerts.tell(Alert(kind, name, str(provider), str(model), id, mode, time.time()))
-        wait_s = getattr(error, "retry_after", None)
+            alert = Alert(kind, type(error).__name__, provider, model, context.request_id, context.mode, time.time())
+            with suppress(Exception):  # the user is told all the same
+                self._alerts.tell(alert)
         message = self._messages[kind].format(
-            model=model, provider=provider, request_id=context.request_id,
-            retry_after_s=max(0, ceil(wait_s)) if isinstance(wait_s, int | float) and abs(wait_s) < 1e9 else "a few",
-        )  # fmt: skip
+            model=model, provider=provider, request_id=context.request_id, retry_after_s=_wait(error)
+        )
         told = saying(error, message)
         if told is not error:
             for attempt in context.attempts:  # who is further out knows a model's own error by its identity
@@ -213,11 +217,35 @@ class Errors(Middleware):
         return told
 
 
+def _value(error: Exception, name: str) -> Any:
+    """An attribute of an error; None where it has none, or a property that raises."""
+    with suppress(Exception):
+        return getattr(error, name, None)
+    return None
+
+
+def _name(error: Exception, name: str) -> str:
+    """An attribute as a text; empty where there is none to be had."""
+    with suppress(Exception):
+        value = getattr(error, name, None)
+        return str(value) if value else ""
+    return ""
+
+
+def _wait(error: Exception) -> str:
+    """For how long to wait, in whole seconds, or "a few"."""
+    with suppress(Exception):
+        wait_s = getattr(error, "retry_after", None)
+        if isinstance(wait_s, int | float) and abs(wait_s) < 1e9:
+            return str(max(0, ceil(wait_s)))
+    return "a few"
+
+
 def _kind_of(error: Exception, context: MiddlewareContext) -> FailureKind | None:
     """What kind of failure an error is; None where it is not for users at all, as a middleware's own."""
     kind = next((_KINDS[one] for one in type(error).__mro__ if one in _KINDS), None)
     if kind == "other":
-        return "unavailable" if getattr(error, "retryable", False) else kind
+        return "unavailable" if _value(error, "retryable") else kind
     if kind is None and any(error is attempt.error for attempt in context.attempts):
         return next((_OF_THE_MODEL[one] for one in type(error).__mro__ if one in _OF_THE_MODEL), None)
     return kind

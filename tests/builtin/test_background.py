@@ -137,6 +137,53 @@ def test_errors_are_counted_and_told_once_a_minute_without_their_text(monkeypatc
     assert "s3cr3t" not in caplog.text
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_work_that_wants_to_end_the_process_ends_nothing(error):
+    background, counts = queue(at_once=1)
+    ran = []
+
+    async def ends():
+        raise error
+
+    async def good():
+        ran.append(1)
+
+    async def main():
+        background.submit(ends)
+        background.submit(good)
+        await background.aclose()
+        ran.append(2)
+
+    asyncio.run(main())
+    assert (ran, counts()) == ([1, 2], {"jobs_failed": 1})
+
+
+def test_a_log_that_raises_stops_no_work_and_no_submission(monkeypatch):
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise RuntimeError("the handler broke")
+
+    background, counts = queue(at_once=1, max_pending=1)
+    ran = []
+
+    async def bad():
+        raise ValueError
+
+    async def good():
+        ran.append(1)
+
+    async def main():
+        assert [background.submit(job) for job in (bad, good, good)] == [True, True, False]
+        await settled(background)
+        assert len(background) == 0
+        background.submit(asyncio.Event().wait)
+        await background.aclose(0.01)
+
+    monkeypatch.setattr(logging.getLogger("neuro_mw"), "handlers", [Broken()])
+    asyncio.run(main())
+    assert (ran, counts()) == ([1], {"jobs_dropped": 1, "jobs_failed": 1, "jobs_cancelled": 1})
+
+
 def test_what_hangs_is_ended_and_makes_room():
     background, counts = queue(at_once=1, timeout_s=0.01)
     ran = []

@@ -37,6 +37,7 @@ from neuro_mw import (
 )
 from neuro_mw.builtin import _alerts, errors
 from neuro_mw.builtin._alerts import Alert
+from neuro_mw.builtin._retelling import saying
 from neuro_mw.builtin.circuit_breaker import CircuitBreaker
 from neuro_mw.builtin.errors import Errors
 from neuro_mw.builtin.fallback import Fallback
@@ -248,35 +249,255 @@ def test_a_failure_of_the_providers_is_none_of_this_layers(mode):
 
 def test_they_can_be_copied_and_pickled():
     for kind, make in CASES:
-        if type(make()) is Own:
-            continue  # a class of its own, in a test
         caught = run(failing(wrap(ScriptedModel(error=make()), Errors(messages={kind: "U"})), "generate"))
         for again in (pickle.loads(pickle.dumps(caught)), copy.copy(caught)):
             assert isinstance(again, type(make()))
             assert RAW in again.detail
-            if not isinstance(caught, OSError):
-                assert str(again) == "U"
+            assert str(again) == "U"
 
 
-class Stubborn(ProviderTimeout):
-    """Neither its arguments can be set nor can there be another one of it."""
+class TwoArguments(ProviderTimeout):
+    """Its text needs more than one argument."""
+
+    def __init__(self, text, **more):
+        super().__init__(text, **more)
+        self.args = (text, "host")
+
+    def __str__(self):
+        return f"{self.args[0]} ({self.args[1]})"
+
+
+class ByKeyword(ProviderTimeout):
+    """There is no other one of it without keywords."""
 
     def __new__(cls, *args, **options):
         if not options:
-            raise RuntimeError("no")
-        return super().__new__(cls)
+            raise TypeError("no")
+        return super().__new__(cls, *args)
+
+    def __str__(self):
+        return RAW
+
+
+class Childless(ProviderTimeout):
+    """There can be no class below it."""
+
+    def __init_subclass__(cls, **options):
+        raise TypeError("no")
+
+    def __str__(self):
+        return RAW
+
+
+class NoClasses(type):
+    """There can be no class of it outside of this module's own."""
+
+    def __new__(cls, name, bases, body):
+        if "allowed" not in body:
+            raise TypeError("no")
+        return super().__new__(cls, name, bases, body)
+
+
+class OfAStrangeKind(ProviderTimeout, metaclass=NoClasses):
+    allowed = True
+
+    def __str__(self):
+        return RAW
+
+
+class Frozen(ProviderTimeout):
+    """Its attributes cannot be set."""
+
+    def __init__(self, text, **more):
+        vars(self).update(more, retryable=False, retry_after=None)
+        Exception.__init__(self, text)
 
     def __setattr__(self, name, value):
-        if name == "args":
-            raise AttributeError("frozen")
-        super().__setattr__(name, value)
+        raise AttributeError("frozen")
+
+
+class FrozenText(Frozen):
+    def __str__(self):
+        return RAW
+
+
+class Speechless(ProviderTimeout):
+    def __str__(self):
+        raise ValueError(RAW)
+
+
+class Locked(ConnectionError):
+    """One of the system's with an `__init__` of its own: its number is set afterwards."""
+
+    def __init__(self, text, **more):
+        super().__init__(text)
+        self.errno, self.strerror = 111, text
+
+
+class Grouped(ProviderTimeout, ExceptionGroup):
+    """Its text is not in its arguments alone."""
+
+    def __new__(cls, text, **more):
+        return super().__new__(cls, text, [ValueError("one")])
+
+    def __init__(self, text, **more):
+        vars(self).update(more, retryable=False, retry_after=None)
+
+
+ODD = [TwoArguments, ByKeyword, Childless, OfAStrangeKind, Frozen, FrozenText, Speechless, Locked, Grouped]
+
+
+@both
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("kind", ODD)
+def test_classes_that_say_what_they_like_say_it_to_no_user(mode, kind, at):
+    raised = provider(kind)
+    before = raised.args, attributes(raised), getattr(raised, "errno", None)
+    layer = Errors(messages={"timeout": "id {request_id}", "unavailable": "id {request_id}"})
+    wrapped = wrap(ScriptedModel(error=raised, error_at=at), layer)
+    try:
+        raise KeyError("the context")
+    except KeyError as context:
+        BaseException.__setattr__(raised, "__context__", context)
+    caught = [run(failing(wrapped, mode)) for _ in range(3)]
+    assert len({id(error) for error in caught}) == len({str(error) for error in caught}) == 3
+    for error in caught:
+        assert str(error).startswith("id openai-")
+        assert isinstance(error, kind)
+        assert error is raised or (attributes(error), getattr(error, "errno", None)) == before[1:]
+        assert kind is Speechless or RAW in error.detail
+        assert sum(note.startswith("it said: ") for note in error.__notes__) == 1
+        assert "the context" in "".join(traceback.format_exception(error))
+    assert kind is Frozen or all(error is not raised for error in caught)
+    assert kind is Frozen or raised.args == before[0]  # it says what it did
+    assert layer.tally.counts() in ({"timeout": 3}, {"unavailable": 3})
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ODD if kind not in (Frozen, Grouped)])
+def test_what_they_say_to_users_survives_pickling_and_copying(kind):
+    layer = Errors(messages={"timeout": "U", "unavailable": "U"})
+    caught = run(failing(wrap(ScriptedModel(error=provider(kind)), layer), "generate"))
+    for again in (pickle.loads(pickle.dumps(caught)), copy.copy(caught), pickle.loads(pickle.dumps(copy.copy(caught)))):
+        assert isinstance(again, kind)
+        assert (str(again), again.detail, again.args) == ("U", caught.detail, caught.args)
+
+
+@both
+@pytest.mark.parametrize("suppress", [False, True])
+def test_a_twin_shows_the_context_where_the_error_did(mode, suppress):
+    raised = ConnectionRefusedError(111, RAW)
+    raised.__context__, raised.__suppress_context__ = KeyError("the context"), suppress
+    caught = run(failing(wrap(ScriptedModel(error=raised), Errors()), mode))
+    assert caught is not raised
+    assert ("the context" in "".join(traceback.format_exception(caught))) is not suppress
+
+
+class Unchangeable(ProviderTimeout):
+    @property
+    def __dict__(self):
+        raise AttributeError("no")
 
 
 @both
 def test_an_error_that_cannot_be_changed_is_raised_all_the_same(mode):
-    stubborn = provider(Stubborn)
-    caught = run(failing(wrap(ScriptedModel(error=stubborn), Errors()), mode))
-    assert caught is stubborn
+    raised = provider(Unchangeable)
+    assert run(failing(wrap(ScriptedModel(error=raised), Errors()), mode)) is raised
+
+
+class Raising(ProviderError):
+    """Whatever is asked of it raises."""
+
+    def __init__(self, text, **more):
+        Exception.__init__(self, text)
+
+    def _raises(self):
+        raise ValueError(RAW)
+
+    provider = model = retryable = retry_after = property(_raises)
+
+
+@both
+def test_a_property_that_raises_takes_no_errors_place(mode):
+    told = []
+    layer = alerting(told, messages={"other": "{provider}/{model}: {retry_after_s}"})
+    raised = provider(Raising)
+
+    async def main():
+        caught = await failing(wrap(ScriptedModel(error=raised), layer), mode)
+        await layer.aclose()
+        return caught
+
+    caught = run(main())
+    assert (caught is raised, str(caught)) == (True, "openai/gpt-4o: a few")
+    assert [(alert.kind, alert.provider, alert.model) for alert in told] == [("other", "openai", "gpt-4o")]
+    assert layer.tally.counts() == {"other": 1, "alerts": 1}
+
+
+@both
+def test_a_name_that_cannot_be_read_is_the_models(mode):
+    class Nameless:
+        def __str__(self):
+            raise ValueError(RAW)
+
+    raised = provider(ProviderTimeout)
+    raised.model = Nameless()
+    caught = run(failing(wrap(ScriptedModel(error=raised), Errors(messages={"timeout": "{model}"})), mode))
+    assert (caught is raised, str(caught)) == (True, "gpt-4o")
+
+
+@both
+def test_an_alert_that_fails_at_once_takes_no_errors_place(mode, monkeypatch):
+    def breaks(alert):
+        raise RuntimeError(RAW)
+
+    layer = Errors(alert=breaks)
+    monkeypatch.setattr(layer._alerts, "tell", breaks)
+    raised = provider(ProviderTimeout)
+    caught = run(failing(wrap(ScriptedModel(error=raised), layer), mode))
+    assert (caught is raised, str(caught)) == (True, "The answer took too long. Please try again.")
+
+
+@both
+def test_a_slow_text_holds_up_no_other_failure(mode):
+    """Not even one that is told of within it."""
+    others, asked = [], []
+
+    class Slow(ProviderTimeout):
+        def __str__(self):
+            asked.append(1)
+            wrapped = wrap(ScriptedModel(error=provider(ProviderTimeout)), Errors())
+            thread = threading.Thread(target=lambda: others.append(str(run(failing(wrapped, mode)))), daemon=True)
+            thread.start()
+            thread.join(30)
+            saying(TimeoutError(RAW), "again")  # on this very thread
+            return RAW
+
+    def there():
+        others.append(str(run(failing(wrap(ScriptedModel(error=provider(Slow)), Errors()), mode))))
+
+    thread = threading.Thread(target=there, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert others == ["The answer took too long. Please try again."] * 2
+    assert len(asked) == 1
+
+
+def test_one_error_on_many_threads_at_once():
+    for kind in (ProviderTimeout, Own, TwoArguments):
+        shared, said = provider(kind), []
+        start = threading.Barrier(8)
+
+        def tell(number, shared=shared, said=said, start=start):
+            start.wait()
+            said.append((f"text {number % 4}", saying(shared, f"text {number % 4}")))
+
+        threads = [threading.Thread(target=tell, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [str(error) for _, error in said] == [message for message, _ in said]
+        assert {error.detail for _, error in said} == {str(provider(kind))}
 
 
 # --- with retry, fallback and circuit_breaker --------------------------------------------------------------------
@@ -519,6 +740,51 @@ def test_a_hook_that_raises_is_counted_and_told_without_text(mode, caplog):
         assert layer.tally.counts() == {"timeout": 3, "alerts": 3, "alerts_failed": 3}
     assert len(caplog.records) == 2
     assert RAW not in caplog.text
+
+
+@both
+@pytest.mark.parametrize("failure", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_a_hook_that_wants_to_end_the_process_ends_nothing(mode, failure):
+    async def ends(event):
+        raise failure
+
+    layer = Errors(alert=ends, alert_interval_s=0.0)
+    wrapped = wrap(ScriptedModel(error=provider(ProviderTimeout)), layer)
+
+    async def main():
+        for _ in range(2):
+            await failing(wrapped, mode)
+            await layer.aclose()
+        return "alive"
+
+    assert run(main()) == "alive"
+    assert layer.tally.counts() == {"timeout": 2, "alerts": 2, "alerts_failed": 2}
+
+
+@both
+def test_a_log_that_raises_takes_no_errors_place(mode, monkeypatch):
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise RuntimeError("the handler broke")
+
+    async def hangs(event):
+        await asyncio.Event().wait()
+
+    layer = Errors(alert=hangs, alert_interval_s=0.0)
+    layer._alerts._background._max_pending = 0
+    wrapped = wrap(ScriptedModel(error=provider(ProviderTimeout)), layer)
+
+    async def main():
+        caught = [await failing(wrapped, mode) for _ in range(6)]
+        await layer._alerts._background.aclose(0.01)
+        return caught
+
+    monkeypatch.setattr(logging.getLogger("neuro_mw"), "handlers", [Broken()])
+    assert {(type(error), str(error)) for error in run(main())} == {
+        (ProviderTimeout, "The answer took too long. Please try again.")
+    }
+    counts = layer.tally.counts()
+    assert counts == {"timeout": 6, "alerts": 4, "alerts_dropped": 2, "alerts_cancelled": 4}
 
 
 @both
