@@ -80,13 +80,15 @@ class Keeping(Middleware):
 
     async def aclose(self) -> None:
         """Write what is owed; close a store of its own. That of the factory is closed by the factory."""
-        store: Store = self._store
+        store: Store | None = self._store
+        if store is None:
+            return
         try:
             while self._owed:
                 await self._owed.send(store)
         except StoreUnavailable as error:
             self._rest(error)
-            self.count("not_written", len(self._owed))
+            self.count("not_written", self._owed.forget())
         if self._own_store:
             await store.aclose()
 

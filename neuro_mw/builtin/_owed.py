@@ -55,6 +55,12 @@ class Owed:
             else:
                 return results[len(owed) :]
 
+    def forget(self) -> int:
+        """Nobody will ask any more: let it go, and say how much it was."""
+        number = len(self._scripts)
+        self._scripts.clear()
+        return number
+
     def _some(self) -> list[Script]:
         some: list[Script] = []
         with suppress(IndexError):  # another thread may take them, too

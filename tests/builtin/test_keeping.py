@@ -7,8 +7,9 @@ import logging
 
 import pytest
 
-from neuro_mw import MiddlewareFactory, RateLimitExceeded
+from neuro_mw import MiddlewareFactory, RateLimitExceeded, Response, Usage
 from neuro_mw.builtin import Budget, Cache, RateLimit
+from neuro_mw.builtin._owed import owed_to
 from neuro_mw.state import StoreUnavailable
 from neuro_mw.testing import ScriptedModel
 
@@ -100,3 +101,25 @@ def test_one_broken_entry_stops_nobody_else():
             await ask("bob")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("id", ALL)
+def test_closing_one_that_no_factory_took_in(id):
+    asyncio.run(ALL[id]().aclose())
+
+
+def test_what_is_still_owed_as_all_is_closed_is_lost_once():
+    """Counted by the one that tried; with the store away the others have nothing to try any more."""
+    budget, limit = Budget(limit_usd=1, prices=PRICES, on_store_failure="open"), RateLimit(limits=["9/minute"])
+    factory = MiddlewareFactory(preset=None, plugins=False, state=NOWHERE, middleware=[limit, budget])
+    model = factory.apply_middleware(ScriptedModel(Response(text="hello", usage=Usage(1, 1))))
+
+    async def main():
+        async with factory:
+            assert (await model.generate("hi", max_tokens=5)).text == "hello"
+
+    asyncio.run(main())
+    assert budget.tally.counts()["owed"] == 1
+    lost = [one.tally.counts().get("not_written", 0) for one in (budget, limit)]
+    assert sorted(number > 0 for number in lost) == [False, True]
+    assert len(owed_to(budget.store)) == 0
