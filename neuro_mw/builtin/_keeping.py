@@ -241,7 +241,14 @@ class Keeping(Middleware):
 
     async def _send(self, scripts: Sequence[Script]) -> list[Any] | None:
         """The results of scripts; None while it does not ask. Raises StoreUnavailable."""
-        return None if clock() < self._owed.rests_until else await self._owed.send(self._store, scripts)
+        if clock() < self._owed.rests_until:
+            return None
+        try:
+            return await self._owed.send(self._store, scripts)
+        finally:
+            if self._owed.lost:
+                lost, self._owed.lost = self._owed.lost, 0
+                self.count("not_written", lost)
 
     async def _without(
         self, error: StoreUnavailable | None, scripts: Sequence[Script], context: MiddlewareContext

@@ -21,6 +21,8 @@ class Owed:
         self._scripts: deque[Script] = deque()
         self.rests_until = 0.0
         """Until then the store is not asked, by `time.monotonic`: it was away just now."""
+        self.lost = 0
+        """How many could not be written, since their entry was broken, and are not counted yet."""
 
     def __len__(self) -> int:
         return len(self._scripts)
@@ -29,10 +31,7 @@ class Owed:
         """Keep what ends a lease; False for what is none, and where there is no room. ``tried``: it may be done."""
         if script.name not in ("settle", "release") or len(self._scripts) >= _MOST:
             return False
-        if tried and script.name == "settle" and script.arguments[0]:
-            lease, amount, _ = script.arguments
-            script = Script("settle", script.key, (lease, amount, True))
-        self._scripts.append(script)
+        self._scripts.append(_again(script) if tried else script)
         return True
 
     async def send(self, store: Store, scripts: Sequence[Script] = ()) -> list[Any]:
@@ -48,7 +47,8 @@ class Owed:
                 if len(left) == len(owed):
                     self._keep(owed, tried=error.sent)
                     raise
-                owed = left  # the entry of that key is none of ours any more
+                self.lost += len(owed) - len(left)  # the entry of that key is none of ours any more
+                owed = [_again(script) for script in left] if error.sent else left
             except BaseException:
                 self._keep(owed, tried=True)
                 raise
@@ -71,6 +71,14 @@ class Owed:
     def _keep(self, scripts: Sequence[Script], *, tried: bool) -> None:
         for script in scripts:
             self.add(script, tried=tried)
+
+
+def _again(script: Script) -> Script:
+    """The same where it may be done already: a settlement counts once."""
+    if script.name != "settle" or not script.arguments[0]:
+        return script
+    lease, amount, _ = script.arguments
+    return Script("settle", script.key, (lease, amount, True))
 
 
 _of: WeakKeyDictionary[Store, Owed] = WeakKeyDictionary()

@@ -114,22 +114,9 @@ class Cache(Answers):
         state = context.state(self)
         if (found := self.at_hand(key, state)) is not None:
             return found
-        while True:
-            flight, leads = self._board(key, context)
-            if leads:
-                break
-            self.give_up(context)
-            try:
-                async with timeout(_patience(params)):
-                    response = await collect(flight.parts())
-            except Lost:
-                continue
-            except TimeoutError:
-                state["turn"] = ALONE
-                continue
-            if not flight.lost:
-                self._follows(flight, state)
-                return response
+        flight, response = await self._shared(key, params, context, _collected)
+        if response is not None:
+            return response  # type: ignore[no-any-return]  # what `_collected` gives
         try:
             found = await self.look_up(key, flight, params, context)
             return found if found is not None else await flight.ask(do_generate, params)
@@ -150,24 +137,9 @@ class Cache(Answers):
             for part in parts_of(found):
                 yield part
             return
-        while True:
-            flight, leads = self._board(key, context)
-            if leads:
-                break
-            self.give_up(context)
-            try:
-                async with timeout(_patience(params)):
-                    opening, parts = await opener(lambda _, flight=flight: flight.parts())(params)
-            except Lost:
-                continue
-            except TimeoutError:
-                state["turn"] = ALONE
-                continue
-            if not flight.lost:
-                break
-            await parts.aclose()
-        if not leads:
-            self._follows(flight, state)
+        flight, opened = await self._shared(key, params, context, _opened)
+        if opened is not None:
+            opening, parts = opened
             try:
                 for part in opening:
                     yield part
@@ -196,6 +168,26 @@ class Cache(Answers):
         finally:
             await flight.close()
 
+    async def _shared(self, key: str, params: Params, context: MiddlewareContext, receive: Any) -> tuple[Flight, Any]:
+        """The flight of a call, and what it receives of another one's answer; None where it leads."""
+        state = context.state(self)
+        while True:
+            flight, leads = self._board(key, context)
+            if leads:
+                return flight, None
+            self.give_up(context)
+            try:
+                async with timeout(_patience(params)):
+                    received = await receive(flight)
+            except Lost:
+                continue
+            except TimeoutError:
+                state["turn"] = ALONE
+                continue
+            self._count("followed")
+            state["follows"] = flight
+            return flight, received
+
     def _board(self, key: str, context: MiddlewareContext) -> tuple[Flight, bool]:
         """The flight of a call, and whether it leads it."""
         state = context.state(self)
@@ -208,11 +200,6 @@ class Cache(Answers):
             state["leads"] = flight
             flight.lead(context)
         return flight, leads
-
-    def _follows(self, flight: Flight, state: dict[str, Any]) -> None:
-        """It is an answer that another one asked for."""
-        self._count("followed")
-        state["follows"] = flight
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -229,6 +216,23 @@ class Cache(Answers):
         if flight is not None:
             flight.unlist()
         return self.write(context) if self._store.remote else None
+
+
+async def _collected(flight: Flight) -> Response:
+    """The whole answer of another one. Raises Lost where there is none to share."""
+    response = await collect(flight.parts())
+    if flight.lost:
+        raise Lost(flight.lost)
+    return response
+
+
+async def _opened(flight: Flight) -> tuple[list[Part], Any]:
+    """Its beginning up to the first content, and what comes after. Raises Lost where there is none to share."""
+    opening, parts = await opener(lambda _: flight.parts())({})
+    if flight.lost:
+        await parts.aclose()
+        raise Lost(flight.lost)
+    return opening, parts
 
 
 def _patience(params: Params) -> float | None:

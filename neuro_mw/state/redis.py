@@ -133,7 +133,11 @@ class RedisStore:
         keys = [self._key("value" if script.name in ("read", "write") else "state", script.key) for script in scripts]
         results: list[Any] = []
         for some in self._together(keys):
-            results += await self._eval(scripts[len(results) : len(results) + len(some)], some)
+            try:
+                results += await self._eval(scripts[len(results) : len(results) + len(some)], some)
+            except StoreUnavailable as error:
+                error.sent = error.sent or bool(results)  # on a cluster, what came before is done
+                raise
             if stops(results[-1]):
                 break
         return results
@@ -179,7 +183,7 @@ class RedisStore:
             text = "a key holds an entry that is none of ours, or of another kind"
             raise StoreUnavailable(text, url=self.url, key=key) from None
         except (LookupError, TypeError, ValueError) as error:
-            raise StoreUnavailable("it does not answer as Redis does", url=self.url) from error
+            raise StoreUnavailable("it does not answer as Redis does", url=self.url, sent=True) from error
 
     async def _targets(self) -> list[dict[str, Any]]:
         """For each node with keys of its own, what names it to the driver."""

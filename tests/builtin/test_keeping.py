@@ -105,7 +105,9 @@ def test_one_broken_entry_stops_nobody_else():
 
 @pytest.mark.parametrize("id", ALL)
 def test_closing_one_that_no_factory_took_in(id):
-    asyncio.run(ALL[id]().aclose())
+    one = ALL[id]()
+    asyncio.run(one.aclose())
+    assert one.store is None
 
 
 def test_what_is_still_owed_as_all_is_closed_is_lost_once():

