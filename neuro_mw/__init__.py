@@ -16,7 +16,8 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "config": ("MiddlewareEntry", "ConditionsConfig"),
-    "context": ("CallMetadata", "MiddlewareContext"),
+    "call": ("CallMetadata",),
+    "context": ("MiddlewareContext",),
     "conditions": ("Conditions",),
     "errors": (
         "AuthenticationFailed", "BadRequest", "Blocked", "BudgetExceeded", "CircuitOpen", "ConfigError",
@@ -55,10 +56,10 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME)]
 
 if TYPE_CHECKING:
+    from .call import CallMetadata as CallMetadata
     from .conditions import Conditions as Conditions
     from .config import ConditionsConfig as ConditionsConfig
     from .config import MiddlewareEntry as MiddlewareEntry
-    from .context import CallMetadata as CallMetadata
     from .context import MiddlewareContext as MiddlewareContext
     from .contract import (
         CONTRACT as CONTRACT,

@@ -2,115 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import count
-from time import time
 from typing import Any
 
+from .call import Call, CallMetadata, Fork, Inside
 from .errors import ConfigError, NeuroError
 from .receipt import Execution, executions_of
-from .stats import Record
 from .types import Attempt, Mode, Params, Response, Session
 
-_next = count(1).__next__
-_process = os.urandom(6).hex()
 _new = object.__new__
-
-
-def _reseed() -> None:
-    global _process  # a forked child must not repeat its parent's ids
-    _process = os.urandom(6).hex()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reseed)
-
-
-@dataclass(slots=True)
-class CallMetadata:
-    """When a call was made (seconds since 1970) and its id, unique for each call."""
-
-    timestamp: float
-    request_id: str
-
-
-class Call:
-    """What all contexts of one call have in common, also over retries and fallbacks."""
-
-    sent: Params | None = None
-    block_seen = False
-    router: Any = None  # the way to the models, set when the call enters its chain
-    params: Params | None = None  # what the caller asked
-    _asked: list[Attempt] | None = None
-    _shared: dict[str, Any] | None = None
-    _left_out: dict[str, str] | None = None
-    _failures: list[str] | None = None
-    _detours: list[tuple[frozenset[str], Any]] | None = None
-
-    def __init__(self, provider: str) -> None:
-        self.provider, self.timestamp, self.process, self.number = provider, time(), _process, _next()
-        self.attempts: list[Attempt] = []
-        self.executions: list[Record] = []
-
-    @property
-    def shared(self) -> dict[str, Any]:
-        if self._shared is None:
-            self._shared = {}
-        return self._shared
-
-    @property
-    def asked(self) -> list[Attempt]:
-        if self._asked is None:
-            self._asked = []
-        return self._asked
-
-    @property
-    def left_out(self) -> dict[str, str]:
-        """Why layers were left out of this very call, by id."""
-        if self._left_out is None:
-            self._left_out = {}
-        return self._left_out
-
-    @property
-    def failures(self) -> list[str]:
-        """The ids of layers whose ``custom`` condition raised, or which did not do all their work."""
-        if self._failures is None:
-            self._failures = []
-        return self._failures
-
-    @property
-    def detours(self) -> list[tuple[frozenset[str], Any]]:
-        """The chains that a change of model led to, each with the ids outside of it."""
-        if self._detours is None:
-            self._detours = []
-        return self._detours
-
-    @property
-    def identity(self) -> tuple[str, str, int]:
-        """What the request id is made of."""
-        return self.provider, self.process, self.number
-
-    @property
-    def request_id(self) -> str:
-        return "{}-{}{:x}".format(*self.identity)
-
-
-@dataclass(frozen=True, slots=True)
-class Inside:
-    """The middlewares that apply further in, outermost first, and a hash of what they are.
-
-    ``fingerprint`` differs where ids, versions, configs or failure policies of these layers do, the code of hooks that
-    are not ours, or the model behind them (its type, and its `identity` where it has one); it is the same in each
-    process. ``lenient``: one of them that may change answers, no observer, is passed over where it fails;
-    ``lenient_beyond``: one in a wrapped model behind them, whose failures this call does not show.
-    """
-
-    middlewares: tuple[Any, ...]
-    fingerprint: str
-    lenient: bool = False
-    lenient_beyond: bool = False
 
 
 class MiddlewareContext:
@@ -125,7 +25,7 @@ class MiddlewareContext:
     """
 
     __slots__ = (
-        "_call", "_chain", "_executions", "_made", "_metadata", "_state", "mode", "model", "options", "provider",
+        "_call", "_chain", "_executions", "_metadata", "_state", "_way", "mode", "model", "options", "provider",
         "session",
     )  # fmt: skip
 
@@ -149,7 +49,7 @@ class MiddlewareContext:
         self._call = Call(provider)
         self._chain: Any = None  # the one that the call is in
         self._executions = self._call.executions
-        self._made: tuple[list[Attempt], ...] = ()  # of this fork, and before it of those around it
+        self._way: tuple[Fork, ...] = ()  # the forks that this is in, the outermost first
 
     @property
     def metadata(self) -> CallMetadata:
@@ -173,15 +73,19 @@ class MiddlewareContext:
         """What was tried: one entry for each call of a model, in order."""
         return self._call.attempts
 
-    @property
-    def own_attempts(self) -> list[Attempt]:
-        """Of the attempts, those made further in than this: of one retry, not of those before it or beside it."""
-        return self._made[-1] if self._made else self._call.attempts
+    def attempts_inside(self, middleware: object) -> list[Attempt]:
+        """Of the attempts, those made so far further in than this middleware, in this passage of it and no other.
 
-    @property
-    def depth(self) -> int:
-        """How many further inward calls this is in: 0 for the first, 1 for its retry, 2 for a retry within that."""
-        return len(self._made)
+        Raises NeuroError where the middleware is not in the chain of this call.
+        """
+        call, depth = self._call, len(self._way)
+        if not call.forked:
+            return call.attempts.copy()
+        made = [(one, way) for one, way in zip(call.attempts, call.ways, strict=True) if way[:depth] == self._way]
+        if all(len(way) == depth for _, way in made):
+            return [one for one, _ in made]
+        outside = self._chain.outside(middleware)
+        return [one for one, way in made if outside.isdisjoint(fork.by for fork in way[depth:])]
 
     @property
     def detours(self) -> int:
@@ -196,8 +100,7 @@ class MiddlewareContext:
     def made(self, attempt: Attempt) -> None:
         """An attempt begins (for the chain)."""
         self._call.attempts.append(attempt)
-        for attempts in self._made:
-            attempts.append(attempt)
+        self._call.ways.append(self._way)
 
     @property
     def sent(self) -> Params | None:
@@ -265,19 +168,20 @@ class MiddlewareContext:
         fresh.provider, fresh.model, fresh.session, fresh.mode = self.provider, self.model, self.session, mode
         fresh.options = self.options.copy()
         fresh._state = fresh._metadata = fresh._chain = None
-        fresh._made = ()
+        fresh._way = ()
         fresh._call = call = Call(self.provider)
         fresh._executions = call.executions
         return fresh
 
-    def fork(self, provider: str | None = None, model: str | None = None) -> MiddlewareContext:
-        """The context of a further inward call: fresh state, all else shared."""
+    def fork(self, provider: str | None = None, model: str | None = None, *, by: str = "") -> MiddlewareContext:
+        """The context of a further inward call, made by a layer: fresh state, all else shared."""
         fork = _new(MiddlewareContext)
         fork.provider, fork.model = provider or self.provider, model or self.model
         fork.options, fork.session, fork.mode = self.options, self.session, self.mode
         fork._state, fork._metadata, fork._call = None, self._metadata, self._call
         fork._chain, fork._executions = self._chain, self._executions
-        fork._made = (*self._made, [])
+        fork._way = (*self._way, Fork(by))
+        self._call.forked = True
         return fork
 
     def __repr__(self) -> str:

@@ -187,6 +187,13 @@ class Middleware:
         """A step for the parts of this call's answer, in both modes; None for none."""
         return None
 
+    def idle(self) -> str | None:
+        """Why there is nothing for it to do in a call that begins now; then the call does not pass it. None: it may.
+
+        Asked before each call where it is overridden, so it has to be quick. Where it raises, the call does pass it.
+        """
+        return None
+
     @property
     def tally(self) -> Tally:
         """What it counted."""
@@ -196,7 +203,10 @@ class Middleware:
         return tally
 
     def count(self, what: str, number: int = 1) -> None:
-        """Count something of its own; its stats show it as ``counts``. Texts of a call have no place in `what`."""
+        """Count something of its own, in whole numbers; its stats show it as ``counts``.
+
+        Texts of a call have no place in `what`.
+        """
         self.tally.add(what, number)
 
     async def startup(self) -> None:

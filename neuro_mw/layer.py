@@ -46,6 +46,7 @@ class Instance:
         self.names: dict[Mode, list[str]] = {mode: hook_names(self.hooks, mode) for mode in MODES}
         """The hooks that run in each mode."""
         self.stats = LayerStats(middleware.tally)
+        self.may_idle = overrides(middleware, "idle")
         self.has_startup = self.needs_startup = overrides(middleware, "startup")
         own = middleware.config
         self.config: dict[str, Any] = dict(own.model_dump()) if hasattr(own, "model_dump") else dict(config or {})
@@ -134,6 +135,15 @@ class Layer:
             self.stats.skip()
             self.log_skipped(error, "conditions", provider, model, "runs" if self.is_guard else "was skipped")
             return None if self.is_guard else f"its conditions failed ({type(error).__name__})"
+
+    def idles(self, provider: str, model: str) -> str | None:
+        """Why there is nothing for it to do now; a failure to say so is counted, and then there is."""
+        try:
+            return self.middleware.idle()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the layer runs
+            self.stats.skip()
+            self.log_skipped(error, "idle", provider, model, "runs")
+            return None
 
     def has_hooks(self) -> bool:
         """Whether there is anything to run at all."""

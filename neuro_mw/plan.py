@@ -85,6 +85,9 @@ class Plan:
             reason = refusal or self.why_on[layer.id]
             if refusal is None and layer.conditions.custom is not None:
                 reason += ", if its custom condition holds"
+            if refusal is None and layer.instance.may_idle:
+                why = layer.idles(context.provider, context.model)
+                reason += "" if why is None else f"; passed by for now: {why}"
             hooks = {str(mode): layer.hooks_by_mode(mode) for mode in MODES if layer.conditions.allows_mode(mode)}
             entries.append(PlanEntry(layer.id, layer.priority, refusal is None, reason, hooks,
                                      layer.instance.origin, without_passwords(layer.config)))  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from .stats import CHANGED_ANSWER, CHANGED_REQUEST, PLAIN, STATUS_NAMES, Record
 
 if TYPE_CHECKING:
-    from .context import Call
+    from .call import Call
     from .types import Mode
 
 

@@ -274,6 +274,8 @@ class Attempt:
     time_to_first_part: float | None = None
     committed: bool = False
     usage: Usage = field(default_factory=Usage)
+    started: float | None = None
+    """By `time.perf_counter`."""
 
 
 @runtime_checkable
@@ -285,11 +287,9 @@ class LanguageModel(Protocol):
 
     async def generate(self, params: Params, /) -> Response:
         """The whole answer."""
-        ...
 
     def stream(self, params: Params, /) -> AsyncIterator[Part]:
         """The answer as parts, the last one a Finish."""
-        ...
 
 
 def __getattr__(name: str) -> Any:

@@ -93,8 +93,7 @@ class Budget(Keeping):
         shared = context.shared
         call = shared.get(self._call_key) or shared.setdefault(self._call_key, Call())
         prefix, ttl_s = self._opened()
-        held = context.state(self)["held"] = Held(call, context.own_attempts, context.depth, prefix, ttl_s)
-        call.passages.append(held)
+        held = context.state(self)["held"] = Held(call, prefix, ttl_s)
         whose = self._whose.at_once(context.provider, context.model, context)
         if whose is not None:
             held.key = prefix + whose
@@ -169,7 +168,7 @@ class Budget(Keeping):
         if whose is None or call.leases:
             return ()
         prefix, ttl_s = self._opened()
-        held = Held(call, [], 0, prefix, ttl_s)
+        held = Held(call, prefix, ttl_s)
         held.key = prefix + whose
         script = self._first(held, call.next_lease(context, foreseen=True), params, context, room=True)
         return () if script is None else (script,)
@@ -290,7 +289,8 @@ class Budget(Keeping):
             return self.write(context) if self.memory is None else None
         if held.said is not None and outcome.response is not None:
             outcome.response.metadata[self.id] = held.said
-        scripts, unknown = held.closed(context, self._prices, per_model=self.config.key == "model")
+        attempts = context.attempts_inside(self)
+        scripts, unknown = held.closed(attempts, context, self._prices, per_model=self.config.key == "model")
         for what in unknown:
             self.count(what)
         if self.memory is None or "local" in state:

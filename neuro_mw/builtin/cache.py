@@ -198,7 +198,7 @@ class Cache(Answers):
             flight, leads = self._flights.board(key, turn, self._ttl_s)
         if leads:
             state["leads"] = flight
-            flight.lead(context)
+            flight.lead(context, self)
         return flight, leads
 
     # --- the end -------------------------------------------------------------------------------------------------

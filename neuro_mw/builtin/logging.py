@@ -127,10 +127,11 @@ class Logging(Middleware):
         })  # fmt: skip
 
     def _ended(self, level: int, outcome: Outcome, context: MiddlewareContext) -> None:
-        status, response, error, attempts = outcome.status, outcome.response, outcome.error, context.own_attempts
+        status, response, error = outcome.status, outcome.response, outcome.error
+        attempts = context.attempts_inside(self)
         whom: Any = attempts[-1] if attempts else context
         provider, model, mode, duration_s = whom.provider, whom.model, context.mode, outcome.duration
-        usage, cost = _spent(context, response)
+        usage, cost = _spent(context, attempts, response)
         answer = response if response is not None and status in _ANSWERED else None
         block = answer.blocked if answer is not None else None
         fields: dict[str, Any] = {
@@ -247,13 +248,14 @@ def _tool_names(response: Response, context: MiddlewareContext) -> list[str]:
     return [call.name if call.name in known else "unknown" for call in response.tool_calls]
 
 
-def _spent(context: MiddlewareContext, response: Response | None) -> tuple[Usage, float | None]:
+def _spent(
+    context: MiddlewareContext, attempts: list[Attempt], response: Response | None
+) -> tuple[Usage, float | None]:
     """Tokens, and US dollars (None where a price is not known): what analytics counted, else all attempts together."""
     made = response.metadata.get("analytics") if response is not None else None
     if isinstance(made, dict) and made.get("request_id") == context.request_id and made.keys() >= _MADE:
         usage = made["usage"]
         return Usage(*(usage[name] for name in _COUNTED)), made["cost_usd"]
-    attempts = context.own_attempts
     if not attempts:
         return counted(response.usage) if response is not None else Usage(0, 0), 0.0
     usage, cost = _used(attempts[0]), _cost(attempts[0])

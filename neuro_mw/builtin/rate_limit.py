@@ -26,12 +26,12 @@ _ASK_AGAIN_S = 1.0  # others may have given back what they did not use
 
 
 class _Taken:
-    """What a call took: whose it is, how many tokens; and how much had been tried before it."""
+    """What a call took: whose it is, and how many tokens."""
 
-    __slots__ = ("attempts", "line", "number", "tokens")
+    __slots__ = ("line", "number", "tokens")
 
-    def __init__(self, line: str, tokens: int, attempts: int) -> None:
-        self.line, self.tokens, self.attempts = line, tokens, attempts
+    def __init__(self, line: str, tokens: int) -> None:
+        self.line, self.tokens = line, tokens
         self.number = 0  # of the limits that gave
 
 
@@ -109,7 +109,7 @@ class RateLimit(Keeping):
             tokens = size_of(params, context.model).about + (output_limit(params) or 0)
             if tokens > self._tokens:
                 return self._pass(whose, params, context)
-        taken = context.state(self)["taken"] = _Taken(whose, tokens, len(context.attempts))
+        taken = context.state(self)["taken"] = _Taken(whose, tokens)
         for name, key, arguments in self._takes(taken):
             try:
                 refused: Rate = self.memory.decide(name, key, *arguments)
@@ -125,7 +125,7 @@ class RateLimit(Keeping):
         if whose is None:
             whose = await self._whose.asked(context)
         tokens = await self._estimate(params, context) if self._tokens else 0
-        taken = context.state(self)["taken"] = _Taken(whose, tokens, len(context.attempts))
+        taken = context.state(self)["taken"] = _Taken(whose, tokens)
         if self._waits and whose in self._lines:
             await self._wait(taken, None, params, context)
             return params
@@ -145,7 +145,7 @@ class RateLimit(Keeping):
         taken: _Taken | None = state.get("taken")
         scripts: Sequence[Script] = ()
         if taken is not None and taken.number:
-            if outcome.status in ("failed", "cancelled") and len(context.attempts) == taken.attempts:
+            if outcome.status in ("failed", "cancelled") and not context.attempts_inside(self):
                 scripts = self._returns(taken)
             elif taken.number > self._requests:
                 scripts = self._settles(taken, context)
@@ -157,7 +157,7 @@ class RateLimit(Keeping):
     def _settles(self, taken: _Taken, context: MiddlewareContext) -> Sequence[Script]:
         """What puts the tokens that were used in the place of the estimate."""
         used = 0
-        for attempt in context.attempts[taken.attempts :]:
+        for attempt in context.attempts_inside(self):
             usage = told(attempt)
             if usage is not None:
                 used += int(usage.total_tokens or 0)

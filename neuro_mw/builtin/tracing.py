@@ -44,7 +44,7 @@ class Tracing(Middleware):
 
     The span is the current one for all that runs inside, as the spans of an instrumented HTTP client, and never for
     who consumes a stream. Where opentelemetry is not installed this layer has no hooks, and the log says so; where no
-    SDK is set up nothing is done, and one that is set up later is found.
+    SDK is set up calls do not pass it, and one that is set up later is found.
 
     ``tracer_provider`` and ``meter_provider`` take the place of the global ones; ConfigError where they are none.
 
@@ -110,13 +110,18 @@ class Tracing(Middleware):
         self._call_type = call.TracedCall
         self._telemetry = telemetry.Telemetry(
             spans=self.config.spans, metrics=self.config.metrics, middleware_spans=self.config.middleware_spans,
-            tracer_provider=tracer_provider, meter_provider=meter_provider, shared_key=self.metadata.id,
+            tracer_provider=tracer_provider, meter_provider=meter_provider,
         )  # fmt: skip
 
     def _step_aside(self) -> None:
         """Have no hooks: what is not there costs nothing."""
         self.wrap_generate = super().wrap_generate  # type: ignore[method-assign]
         self.wrap_stream = super().wrap_stream  # type: ignore[method-assign]
+        self.idle = super().idle  # type: ignore[method-assign]
+
+    def idle(self) -> str | None:
+        """Why nobody listens."""
+        return None if self._telemetry.listens() else "no SDK of OpenTelemetry is set up"
 
     async def wrap_generate(self, do_generate: Any, params: Params, context: MiddlewareContext) -> Response:
         """The answer, with the span around it."""
@@ -178,7 +183,7 @@ class Tracing(Middleware):
             if not self._telemetry.listens():
                 return None
             content = None if self._content_chars is None else Content(self._content_chars)
-            call = self._call_type(self._telemetry, params, context, content, streams=streams)
+            call = self._call_type(self._telemetry, self, params, context, content, streams=streams)
             if call.failed is not None:
                 self._failed(call.failed, context)
             return call

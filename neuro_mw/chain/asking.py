@@ -76,7 +76,8 @@ async def _answered(target: LanguageModel, params: Params, ctx: MiddlewareContex
 
 
 async def _once(target: LanguageModel, params: Params, ctx: MiddlewareContext) -> Response:
-    attempt, started = Attempt(ctx.provider, ctx.model), clock()
+    started = clock()
+    attempt = Attempt(ctx.provider, ctx.model, started=started)
     ctx.asked.append(attempt)
     try:
         response = fresh(check_response(await target.generate(own_copy(params)), ctx))

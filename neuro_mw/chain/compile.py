@@ -19,7 +19,8 @@ from .routing import Router, holds, start_layer
 from .stream import Delivery, Segment, deliver
 
 if TYPE_CHECKING:
-    from ..context import Inside, MiddlewareContext
+    from ..call import Inside
+    from ..context import MiddlewareContext
     from ..layer import Layer
     from ..types import Params
 
@@ -28,8 +29,8 @@ _CACHED_VARIANTS = 128
 class Chain:
     """The layers for one provider and model, compiled once. Immutable but for its cache of variants.
 
-    A layer with a ``custom`` condition is left out by choosing the variant of the chain without it, so that no call
-    pays for conditions that are not there.
+    A layer whose ``custom`` condition does not hold, or that is idle, is left out by choosing the variant of the chain
+    without it, so that no call pays for conditions that are not there.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Chain:
         outer: frozenset[str] = frozenset(),
         left_out: Mapping[str, str] | None = None,
         starts_itself: bool = False,  # no one outside calls `start`
+        decided: bool = False,  # which layers are idle
     ) -> None:
         self.layers, self.model, self.provider, self.model_id = tuple(layers), model, provider, model_id
         self.router, self.outer = router, outer
@@ -50,11 +52,14 @@ class Chain:
         self.ids = tuple(layer.id for layer in layers)
         self._told = model_id if starts_itself else None  # the model has to be told: it was changed in the call
         self._starting = [layer for layer in layers if layer.instance.has_startup]
+        self._idling = [] if decided else [layer for layer in layers if layer.instance.may_idle]
         self._variants: Bounded[frozenset[str], Chain] = Bounded(_CACHED_VARIANTS)
         self._fingerprint: str | None = None
         self._inside: dict[tuple[int, Mode], Inside] = {}
         if (starts_itself and self._starting) or any(layer.conditions.custom is not None for layer in layers):
             self.link = Link(self._choose_generate, self._choose_stream, self, outer)
+        elif self._idling:
+            self.link = Link(self._busy_generate, self._busy_stream, self, outer)
         else:
             self.link = Link(self._first_generate, self._first_stream, self, outer)
 
@@ -113,13 +118,22 @@ class Chain:
     async def _choose(self, ctx: MiddlewareContext) -> Chain:
         """The variant of this chain for one call, by its layers' ``custom`` conditions."""
         await self.start()
-        skipped: dict[str, str] = {}
+        skipped = self._idle(ctx)
         for layer in self.layers:
-            if layer.conditions.custom is not None and layer.conditions.allows_mode(ctx.mode):
+            custom = layer.conditions.custom is not None and layer.id not in skipped
+            if custom and layer.conditions.allows_mode(ctx.mode):
                 applies, reason = await holds(layer, ctx)
                 if not applies:
                     skipped[layer.id] = reason
-        ctx._call.left_out.update(skipped)
+        return self._without(skipped, ctx)
+
+    def _idle(self, ctx: MiddlewareContext) -> dict[str, str]:
+        """The layers that have nothing to do in this call, and why."""
+        return {layer.id: why for layer in self._idling if (why := layer.idles(ctx.provider, ctx.model)) is not None}
+
+    def _without(self, skipped: dict[str, str], ctx: MiddlewareContext) -> Chain:
+        if skipped:
+            ctx._call.left_out.update(skipped)
         ctx._chain = chain = self._variant(frozenset(skipped))
         return chain
 
@@ -127,7 +141,9 @@ class Chain:
         variant = self._variants.get(skipped)
         if variant is None:
             layers = [layer.without_custom() for layer in self.layers if layer.id not in skipped]
-            variant = Chain(layers, self.model, self.provider, self.model_id, self.router, outer=self.outer)
+            variant = Chain(
+                layers, self.model, self.provider, self.model_id, self.router, outer=self.outer, decided=True
+            )
             variant._told = self._told
             self._variants.put(skipped, variant)
         return variant
@@ -146,6 +162,12 @@ class Chain:
                 yield part
         finally:
             await parts.aclose()
+
+    def _busy_generate(self, params: Params, ctx: MiddlewareContext, parent: Passage) -> Any:
+        return self._without(self._idle(ctx), ctx).link.generate(params, ctx, parent)
+
+    def _busy_stream(self, params: Params, ctx: MiddlewareContext, parent: Passage, inner: Inner | None = None) -> Any:
+        return self._without(self._idle(ctx), ctx).link.stream(params, ctx, parent, inner)
 
     # --- calls ---------------------------------------------------------------------------------------------------
 
@@ -198,13 +220,19 @@ class Chain:
         """See `MiddlewareContext.inside`."""
         found = self._inside.get((id(middleware), mode))
         if found is None:
-            layers = [layer for layer in self.layers if layer.conditions.allows_mode(mode)]
-            at = [layer.middleware is middleware for layer in layers]
-            if True not in at:
-                raise NeuroError("a middleware asks what is inside of it, and is not in the chain of this call")
-            found = inside(layers[at.index(True) + 1 :], self.model)
-            self._inside[id(middleware), mode] = found
+            layers = [layer for layer in self.layers[self._at(middleware) + 1 :] if layer.conditions.allows_mode(mode)]
+            found = self._inside[id(middleware), mode] = inside(layers, self.model)
         return found
+
+    def outside(self, middleware: object) -> frozenset[str]:
+        """The ids of all that is further out than a middleware."""
+        return self.outer.union(self.ids[: self._at(middleware)])
+
+    def _at(self, middleware: object) -> int:
+        for at, layer in enumerate(self.layers):
+            if layer.middleware is middleware:
+                return at
+        raise NeuroError("a middleware asks what is inside of it, and is not in the chain of this call")
 
 
 def _unused(*_: Any) -> Any:

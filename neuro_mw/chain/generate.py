@@ -262,7 +262,7 @@ class ModelNode:
             parent.entered()
         call = ctx._call
         started = parent.inner_at = clock()
-        attempt = Attempt(ctx.provider, ctx.model, None, None, None, False, _UNKNOWN)
+        attempt = Attempt(ctx.provider, ctx.model, None, None, None, False, _UNKNOWN, started)
         try:
             refuse_unseen(params, ctx.provider, ctx.model)
             if self.name is not None and params.get("model") is None:

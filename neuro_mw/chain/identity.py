@@ -22,7 +22,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from .. import __version__
-from ..context import Inside
+from ..call import Inside
 from ..contract import Middleware
 from ..frozen import plain
 from ..layer import Layer

@@ -34,7 +34,8 @@ class ModelStream:
         if whole:
             params = {key: value for key, value in params.items() if key != "stream"}
         ctx._call.sent = params
-        self.attempt, self.started = Attempt(ctx.provider, ctx.model), clock()
+        self.started = clock()
+        self.attempt = Attempt(ctx.provider, ctx.model, started=self.started)
         ctx.made(self.attempt)
         parts: Any = self._replayed(model, params, ctx) if whole else model.stream(params)
         if not hasattr(parts, "__aiter__"):

@@ -92,7 +92,7 @@ class Passage(Stopwatch):
                 self.special |= MARKED
         ctx, link = self.ctx, self.link
         if self.calls:
-            ctx = ctx.fork()
+            ctx = ctx.fork(by="" if link.layer is None else link.layer.id)
             self.be_told()
         self.calls += 1
         model = params.get("model")

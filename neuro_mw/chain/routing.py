@@ -11,7 +11,8 @@ from ..param_names import holds_secret, is_address, of_drivers
 from ..types import LanguageModel, Response
 
 if TYPE_CHECKING:
-    from ..context import Call, MiddlewareContext
+    from ..call import Call
+    from ..context import MiddlewareContext
     from ..layer import Layer
     from ..types import Params
     from .compile import Chain
@@ -58,7 +59,7 @@ class Router:
             params = without_address(params, before)
         chain = self.chain_for(provider, bare, ctx.options, link)
         ctx._call.detours.append((link.outer, chain))
-        there = ctx.fork(provider, bare)
+        there = ctx.fork(provider, bare, by="" if link.layer is None else link.layer.id)
         there._chain = chain
         return params, there, chain.link
 

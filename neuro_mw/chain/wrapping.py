@@ -175,6 +175,7 @@ async def wrapped(passage: Passage, do_stream: Any) -> AsyncIterator[Part]:
             try:
                 part = await passage.within(parts.__anext__(), _STREAM)
             except StopAsyncIteration:
+                passage.judge(_STREAM)
                 break
             passage.judge(_STREAM)
             check_part(passage, part, finish)

@@ -17,6 +17,7 @@ from neuro_mw import (
     ConfigError,
     Finish,
     MiddlewareFactory,
+    ProviderRateLimited,
     ProviderTimeout,
     ProviderUnavailable,
     Response,
@@ -25,6 +26,7 @@ from neuro_mw import (
     Usage,
     collect,
     middleware,
+    parts_of,
 )
 from neuro_mw.builtin.analytics import Analytics
 from neuro_mw.builtin.cache import Cache
@@ -282,6 +284,57 @@ def test_attempts(mode):
 
 
 @both
+@pytest.mark.parametrize("first_ends", [True, False])
+def test_each_of_two_passages_tells_its_own_attempts(mode, first_ends):
+    """Where something further out calls twice, at once: no token is counted twice."""
+
+    class Model:
+        provider, model_id = "openai", "gpt-4o"
+
+        async def generate(self, params):
+            number = params["seed"]
+            await asyncio.sleep(0.01 if (number == 1) == first_ends else 0)
+            return Response(text="x", usage=Usage(10**number, 1))
+
+        async def stream(self, params):
+            for part in parts_of(await self.generate(params)):
+                yield part
+
+    async def hedged(do_generate, params, context):
+        return (await asyncio.gather(*(do_generate({**params, "seed": seed}) for seed in (0, 1))))[0]
+
+    with kept("INFO") as log:
+        hedge = middleware("hedge", kind="control", priority=130, wrap_generate=hedged)
+        run(call(wrap(Model(), hedge, Logging()), mode))
+    assert sorted((one.input_tokens, one.attempt_count) for one in log.ended) == [(1, 1), (10, 1)]
+
+
+@both
+def test_an_attempt_that_was_turned_away_costs_nothing(mode):
+    """So that the cost of the call is known, though that one's usage is not."""
+    busy = ProviderRateLimited("busy", provider="openai", model="gpt-4o", retryable=True)
+    model = FaultyModel(Response(text="x", usage=Usage(10, 20)), faults=[Fault(0, busy)])
+    with kept("INFO") as log:
+        run(call(wrap(model, Logging(), Retry(initial_delay_s=0)), mode))
+    assert log.ended[0].attempt_count == 2
+    assert log.ended[0].cost_usd == pytest.approx(0.000225)
+
+
+@both
+def test_a_tool_that_a_layer_offered_is_named(mode):
+    """Not one that nobody offered: that is text of the model's."""
+
+    def offering(params, context):
+        return {**params, "tools": [{"type": "function", "function": {"name": "look"}}]}
+
+    calls = [ToolCall("1", "look", "{}"), ToolCall("2", "s3cr3t", "{}")]
+    model = ScriptedModel(Response(tool_calls=calls, finish_reason="tool_calls"))
+    with kept("INFO") as log:
+        run(call(wrap(model, Logging(), middleware("offers", transform_params=offering)), mode))
+    assert log.ended[0].tool_calls == ["look", "unknown"]
+
+
+@both
 def test_a_cancelled_call(mode):
     model = FaultyModel(faults=[Fault(stall_s=float("inf"))])
 
@@ -487,6 +540,20 @@ def test_content_shows_what_layers_made_of_the_request(mode):
     }  # fmt: skip
     assert "é" in found["answered"]
     assert list(without) == ENDS
+    assert "s3cr3t" not in log.text
+
+
+@both
+def test_content_is_shown_to_some_depth_only(mode):
+    deep: object = "s3cr3t"
+    for _ in range(5000):
+        deep = {"a": deep}
+    with kept("INFO") as log:
+        run(call(wrap(ScriptedModel("x"), Logging(content=True)), mode, "hello", thing=deep))
+    (found,) = map(facts, log.ended)
+    sent = json.loads(found["sent"])
+    assert sent["messages"][0]["content"] == "hello"
+    assert "<dict>" in found["sent"]
     assert "s3cr3t" not in log.text
 
 

@@ -23,6 +23,7 @@ from neuro_mw import (
     Response,
     Usage,
     middleware,
+    parts_of,
 )
 from neuro_mw.builtin._size import output_limit, size_of
 from neuro_mw.builtin.cache import Cache
@@ -244,6 +245,31 @@ def test_a_call_above_the_whole_limit_can_never_pass():
     wide = {"messages": [{"role": "user", "content": "          " * 60}]}
     assert size_of(wide, "gpt-4o").about > 100 > count_tokens_sync(wide, "openai", "gpt-4o").tokens
     asyncio.run(model.generate(messages=wide["messages"]))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("first_ends", [True, False])
+def test_passages_side_by_side_take_each_their_own_tokens(mode, first_ends):
+    """Where something further out calls twice, at once."""
+
+    class Model:
+        provider, model_id = "openai", "gpt-4o"
+
+        async def generate(self, params):
+            await asyncio.sleep(0.01 if (params["seed"] == 0) == first_ends else 0)
+            return said(10 * 10 ** params["seed"], 0)
+
+        async def stream(self, params):
+            for part in parts_of(await self.generate(params)):
+                yield part
+
+    async def hedged(do_generate, params, context):
+        return (await asyncio.gather(*(do_generate({**params, "seed": seed}) for seed in (0, 1))))[0]
+
+    limit = RateLimit(limits=["1000 tokens/minute"])
+    hedge = middleware("hedge", kind="control", priority=130, wrap_generate=hedged)
+    asyncio.run(call(limited(Model(), hedge, limit, clock=Clock()), mode, max_tokens=50))
+    assert isclose(used(limit, 0), 110)
 
 
 def test_a_cached_answer_uses_no_tokens():

@@ -479,14 +479,35 @@ def test_child_spans_lie_within_the_call_however_long_a_reader_holds_it(sdk):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_attempts_whose_time_is_not_known_are_no_child_spans(sdk, mode):
-    """No layer ran once for each of them, and an attempt does not say when it began."""
-    down = ProviderUnavailable("down", provider="openai", model="gpt-4o", retryable=True)
-    model = FaultyModel("hello", faults=[Fault(0, down)])
-    run(call(wrap(model, sdk.tracing(middleware_spans=True), Retry(initial_delay_s=0)), mode))
+def test_attempts_that_overlap_have_each_its_own_time(sdk, mode):
+    """The second begins and ends while the first one is still at it."""
+    waits = [0.03, 0.005]
+
+    class Model:
+        provider, model_id = "openai", "gpt-4o"
+
+        async def generate(self, params):
+            wait_s = waits[params["seed"]]
+            await asyncio.sleep(wait_s)
+            return Response(text="x", usage=Usage(1, params["seed"]))
+
+        async def stream(self, params):
+            response = await self.generate(params)
+            yield TextDelta(response.text)
+            yield Finish("stop", response.usage)
+
+    async def hedged(do_generate, params, context):
+        return (await asyncio.gather(*(do_generate({**params, "seed": seed}) for seed in (0, 1))))[0]
+
+    run(call(wrap(Model(), sdk.tracing(middleware_spans=True), middleware("hedge", wrap_generate=hedged)), mode))
     *children, span = sdk.spans
-    assert [child.name for child in children] == ["middleware retry"]
-    assert [event.name for event in span.events].count("neuro_mw.attempt") == 2
+    slow, quick = (child for child in children if child.name == "attempt gpt-4o")
+    assert slow.start_time - 1e6 <= quick.start_time <= quick.end_time < slow.end_time <= span.end_time + 1e6
+    assert slow.end_time - slow.start_time >= 29_000_000
+    assert quick.end_time - quick.start_time < slow.end_time - slow.start_time
+    events = [event for event in span.events if event.name == "neuro_mw.attempt"]
+    assert abs(events[0].timestamp - quick.end_time) < 1e6  # they stand in the order in which they ended
+    assert abs(events[1].timestamp - slow.end_time) < 1e6
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -505,7 +526,7 @@ def test_a_second_passage_tells_its_own_only(sdk, mode):
     run(call(model, mode))
     assert [span.attributes["neuro_mw.status"] for span in sdk.spans] == ["failed", "completed"]
     for span in sdk.spans:
-        assert [event.name for event in span.events] == ["neuro_mw.middleware", "neuro_mw.attempt"]
+        assert [event.name for event in span.events] == ["neuro_mw.attempt", "neuro_mw.middleware"]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -252,6 +252,26 @@ def test_no_input_where_nothing_was_sent(sdk, mode):
     assert messages(sdk.span, OUTPUT)[0]["parts"] == [{"type": "text", "content": "kept"}]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_no_input_where_this_passage_asked_nobody(sdk, mode):
+    """Though another one of the same call did."""
+
+    async def twice(do_generate, params, context):
+        await do_generate(params)
+        return await do_generate({**params, "short": True})
+
+    async def short(do_generate, params, context):
+        return Response(text="kept") if "short" in params else await do_generate(params)
+
+    layers = [middleware("hedge", kind="control", priority=130, wrap_generate=twice),
+              sdk.tracing(capture_content=True), middleware("short", wrap_generate=short)]  # fmt: skip
+    run(call(wrap(ScriptedModel("asked"), *layers), mode, "hello"))
+    asked, not_asked = sdk.spans
+    assert "hello" in asked.attributes["gen_ai.input.messages"]
+    assert "gen_ai.input.messages" not in not_asked.attributes
+    assert "kept" in not_asked.attributes["gen_ai.output.messages"]
+
+
 def test_of_an_abandoned_stream_what_was_let_go(sdk):
     async def main():
         async with wrap(FaultyModel("abcdef", cuts=[2]), sdk.tracing(capture_content=True)).stream("hi") as stream:

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import logging
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -13,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import INVALID_SPAN, get_current_span, use_span
 from test_tracing import Sdk
 
-from neuro_mw import Finish, Response, TextDelta, middleware
+from neuro_mw import Finish, MiddlewareContext, Response, TextDelta, middleware
 from neuro_mw.builtin.timeout import Timeout
 from neuro_mw.providers import OpenAICompatibleModel
 from neuro_mw.testing import FaultyModel, ScriptedModel, StubOpenAI
@@ -238,6 +239,34 @@ def test_a_call_that_is_thrown_away_touches_no_context():
     assert otel_context.get_current() is mine
     otel_context.detach(token)
     loop.close()
+    assert sdk.span.attributes["neuro_mw.status"] == "cancelled"
+
+
+def test_a_pull_that_is_thrown_away_touches_no_context():
+    """The hook alone: some versions of Python throw nothing into a generator that is in the middle of a pull."""
+
+    class Never:
+        def __anext__(self):
+            return self
+
+        def __await__(self):
+            yield
+
+        async def aclose(self):
+            pass
+
+    def throw_away():
+        context = MiddlewareContext("openai", "gpt-4o", mode="stream")
+        pull = sdk.tracing().wrap_stream(lambda params: Never(), {}, context).__anext__()
+        pull.send(None)
+        mine = otel_context.set_value("mine", 1)
+        otel_context.attach(mine)
+        with suppress(GeneratorExit):
+            pull.throw(GeneratorExit())
+        assert otel_context.get_current() is mine
+
+    sdk = Sdk()
+    contextvars.copy_context().run(throw_away)
     assert sdk.span.attributes["neuro_mw.status"] == "cancelled"
 
 

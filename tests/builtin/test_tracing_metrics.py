@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_tracing import ANSWER, Sdk, blocking
 
-from neuro_mw import Finish, ProviderDelta, ProviderUnavailable, ResponseInfo, Usage, middleware
+from neuro_mw import (
+    Finish,
+    ProviderDelta,
+    ProviderUnavailable,
+    Response,
+    ResponseInfo,
+    Usage,
+    middleware,
+    parts_of,
+)
 from neuro_mw.builtin.fallback import Fallback
 from neuro_mw.testing import Fault, FaultyModel, ScriptedModel
 from tests.chain.conftest import MODES, call, run, wrap
@@ -114,6 +123,47 @@ def test_waits_are_measured(sdk, mode):
         assert 0.019 < points[FIRST][0].sum < points[DURATION][0].sum
         assert points[PER_CHUNK][0].count == 4
         assert points[PER_CHUNK][0].min > 0.015
+
+
+def test_the_waits_for_chunks_add_up(sdk):
+    """None of them is counted twice."""
+    run(call(wrap(FaultyModel("hello", cuts=[1], delay_s=0.01), sdk.tracing()), "stream"))
+    points = sdk.points()
+    assert points[FIRST][0].sum + points[PER_CHUNK][0].sum <= points[DURATION][0].sum
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("params", [
+    {"base_url": "http://localhost:8080/v1"}, {"base_url": "", "api_base": "http://localhost:8080/v1"},
+])  # fmt: skip
+def test_the_server_is_told_with_the_duration(sdk, mode, params):
+    run(call(wrap(ScriptedModel("x"), sdk.tracing()), mode, **params))
+    for attributes in (sdk.points()[DURATION][0].attributes, sdk.span.attributes):
+        assert (attributes["server.address"], attributes["server.port"]) == ("localhost", 8080)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_model_that_answered_is_told_of_the_last_attempt_only(sdk, mode):
+    """An attempt before it may have been answered by whomever."""
+
+    class Model:
+        provider, model_id = "openai", "gpt-4o"
+
+        async def generate(self, params):
+            return Response(text="x", model=params["answers"], usage=Usage(10, 1))
+
+        async def stream(self, params):
+            for part in parts_of(await self.generate(params)):
+                yield part
+
+    async def twice(do_generate, params, context):
+        await do_generate({**params, "answers": "gpt-4o-first"})
+        return await do_generate({**params, "answers": "gpt-4o-second"})
+
+    run(call(wrap(Model(), sdk.tracing(), middleware("twice", wrap_generate=twice)), mode, "x"))
+    points = [point for point in sdk.points()[TOKENS] if point.attributes["gen_ai.token.type"] == "input"]
+    models = {point.attributes.get("gen_ai.response.model"): point.sum for point in points}
+    assert models == {None: 10, "gpt-4o-second": 10}
 
 
 @pytest.mark.parametrize("mode", MODES)

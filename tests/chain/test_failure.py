@@ -334,6 +334,25 @@ def test_a_slow_observer_is_passed_over(ask, hook):
     assert len(model.calls) == 1
 
 
+async def slow_at_the_end(do_stream, params, context):
+    async for part in do_stream(params):
+        yield part
+    slow_def(None)
+
+
+@pytest.mark.parametrize("kind", ["observer", "control"])
+def test_what_a_stream_hook_does_behind_its_last_part_is_judged_as_well(ask, kind):
+    slow = middleware("slow", kind=kind, wrap_stream=slow_at_the_end)
+    config = {"slow": {"timeout_s": 0.01}}
+    if kind == "control":
+        with pytest.raises(MiddlewareTimeout, match=r"'slow' took longer than timeout_s=0\.01"):
+            ask(ScriptedModel("hello"), slow, config=config)
+        return
+    response = ask(ScriptedModel("hello"), slow, config=config)
+    assert response.text == "hello"
+    assert response.receipt.layers["slow"]["failures_skipped"] == 1
+
+
 def test_a_slow_on_end_never_reaches_the_caller(ask):
     async def hang(outcome, context):
         await asyncio.sleep(60)

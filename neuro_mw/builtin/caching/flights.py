@@ -44,8 +44,8 @@ class Flight:
     """One call that asks, and what came of it so far."""
 
     __slots__ = (
-        "_attempts", "_context", "_detours", "_error", "_key", "_leader", "_loose", "_seen", "_source", "_table",
-        "_task", "_waiting", "busy", "finish", "followers", "kept", "lost", "made_at", "size", "strayed",
+        "_attempts", "_context", "_detours", "_error", "_key", "_layer", "_leader", "_loose", "_seen", "_source",
+        "_table", "_task", "_waiting", "busy", "finish", "followers", "kept", "lost", "made_at", "size", "strayed",
     )  # fmt: skip
 
     def __init__(self, table: dict[str, Flight] | None, key: str) -> None:
@@ -63,16 +63,17 @@ class Flight:
         self._error: BaseException | None = None  # what that one met, for the leader
         self._loose = False
         self._leader: MiddlewareContext | None = None
-        self._attempts: Sequence[Attempt] = ()
-        self._detours = 0  # that there were before
-        self._seen = 0  # of these
+        self._layer: object = None  # the cache that it is in
+        self._attempts: Sequence[Attempt] = ()  # of the whole call
+        self._seen = self._detours = 0  # of these; and how often another model had been named before
         self.strayed = False  # another model answered, so that other layers may have seen the answer
         if table is not None:
             table[key] = self
 
-    def lead(self, context: MiddlewareContext) -> None:
-        """Somebody leads it; it is meant for the model of this context."""
-        self._leader, self._attempts, self._detours = context, context.own_attempts, context.detours
+    def lead(self, context: MiddlewareContext, layer: object) -> None:
+        """Somebody leads it, within this layer; it is meant for the model of this context."""
+        self._leader, self._layer = context, layer
+        self._attempts, self._detours = context.attempts, context.detours
 
     def look(self) -> None:
         """Whether another model was asked than the one that is meant."""
@@ -80,7 +81,7 @@ class Flight:
         if leader is None or self.strayed:
             return
         target = leader.provider, leader.model
-        others = any((attempt.provider, attempt.model) != target for attempt in self._attempts)
+        others = any((attempt.provider, attempt.model) != target for attempt in leader.attempts_inside(self._layer))
         if others or leader.detours != self._detours:
             self.strayed = True
             self.lose("was answered by another model")

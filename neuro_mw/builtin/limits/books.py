@@ -14,14 +14,13 @@ _LONG = 100
 
 
 class Call:
-    """Of the whole call: its passages, how many leases they took, and what is paid for that is no attempt of one."""
+    """Of the whole call: how many leases its passages took, and what is paid for that is no attempt of one."""
 
-    __slots__ = ("_name", "booked", "foreseen", "leases", "passages")
+    __slots__ = ("_name", "booked", "foreseen", "leases")
 
     def __init__(self) -> None:
         self.leases = self.foreseen = 0
         self.booked: set[int] = set()
-        self.passages: list[Held] = []
         self._name = ""
 
     def next_lease(self, context: MiddlewareContext, *, foreseen: bool = False) -> str:
@@ -35,28 +34,30 @@ class Call:
 
 
 class Held:
-    """Of one passage: what it reserved under a lease (None: nothing), and the attempts that are made in it.
+    """Of one passage: what it reserved under a lease (None: nothing).
 
     ``prefix`` begins the keys of all budgets of this window, which are kept for ``ttl_s``; ``key`` is the one that is
     meant.
     """
 
-    __slots__ = ("amount", "attempts", "call", "depth", "key", "lease", "prefix", "said", "ttl_s")
+    __slots__ = ("amount", "call", "key", "lease", "prefix", "said", "ttl_s")
 
-    def __init__(self, call: Call, attempts: list[Attempt], depth: int, prefix: str, ttl_s: float) -> None:
-        self.call, self.attempts, self.depth, self.prefix, self.ttl_s = call, attempts, depth, prefix, ttl_s
+    def __init__(self, call: Call, prefix: str, ttl_s: float) -> None:
+        self.call, self.prefix, self.ttl_s = call, prefix, ttl_s
         self.key, self.amount = prefix, 0
         self.lease: Any = None
         self.said: dict[str, Any] | None = None
 
-    def closed(self, context: MiddlewareContext, prices: Prices, *, per_model: bool) -> tuple[list[Script], list[str]]:
+    def closed(
+        self, attempts: list[Attempt], context: MiddlewareContext, prices: Prices, *, per_model: bool
+    ) -> tuple[list[Script], list[str]]:
         """What is to be written as the passage ends, and what was not known of its attempts.
 
         An attempt that is still under way will have no other end here: it costs what was reserved. What middlewares
         asked on their own is paid for as well, by whichever passage finds it ended.
         """
         key, spent, elsewhere, unknown = self.key, 0, [], []
-        for attempt in [*self._own(), *self._asked(context)]:
+        for attempt in [*attempts, *self._asked(context)]:
             cost, not_known = prices.cost(attempt, self.amount)
             if not_known is not None:
                 unknown.append(not_known)
@@ -69,14 +70,6 @@ class Held:
         if self.lease is not None:
             return [Release(key, self.lease), *elsewhere], unknown
         return elsewhere, unknown
-
-    def _own(self) -> list[Attempt]:
-        """Its attempts without those of passages beside it: the first one's list holds all that come later."""
-        if len(self.call.passages) == 1:
-            return self.attempts
-        deeper = (other for other in self.call.passages if other.depth > self.depth)
-        theirs = {id(attempt) for other in deeper for attempt in other.attempts}
-        return [attempt for attempt in self.attempts if id(attempt) not in theirs]
 
     def _asked(self, context: MiddlewareContext) -> list[Attempt]:
         booked, asked = self.call.booked, context.asked

@@ -13,6 +13,7 @@ from neuro_mw import (
     Attempt,
     Collector,
     Finish,
+    Middleware,
     MiddlewareContext,
     Params,
     Part,
@@ -35,7 +36,7 @@ from .attributes import (
 )
 from .content import Content
 from .events import add_events, add_spans, executions
-from .passages import Passage
+from .questions import Questions
 from .telemetry import Telemetry
 
 _ERROR = Status(StatusCode.ERROR)  # no description: what an error says may quote the request
@@ -50,22 +51,24 @@ class TracedCall:
     """
 
     __slots__ = (
-        "_began", "_chunk", "_collector", "_content", "_context", "_executions", "_inside", "_last_s", "_params",
-        "_passage", "_refused", "_span", "_started", "_streams", "_telemetry", "_who", "error", "failed", "finish",
-        "first_s", "info", "status", "waited_s",
+        "_began", "_chunk", "_collector", "_content", "_context", "_executions", "_inside", "_last_s", "_layer",
+        "_params", "_questions", "_refused", "_span", "_started", "_streams", "_telemetry", "_who", "error", "failed",
+        "finish", "first_s", "info", "status", "waited_s",
     )  # fmt: skip
 
     def __init__(
         self,
         telemetry: Telemetry,
+        layer: Middleware,
         params: Params,
         context: MiddlewareContext,
         content: Content | None,
         *,
         streams: bool,
     ) -> None:
-        self._telemetry, self._params, self._context, self._content = telemetry, params, context, content
-        self._passage = Passage(context, telemetry.shared_key)
+        self._telemetry, self._layer = telemetry, layer
+        self._params, self._context, self._content = params, context, content
+        self._questions = Questions(context, layer.metadata.id)
         self._executions = len(context.executions)
         self._who = who(context.provider, context.model)
         self._span: Any = None
@@ -156,7 +159,7 @@ class TracedCall:
     def end(self, response: Response | None = None) -> None:
         """Tell what is known, and end the span, whatever goes wrong in that."""
         now, context = clock(), self._context
-        attempts, asked = self._passage.attempts(), self._passage.asked()
+        attempts, asked = context.attempts_inside(self._layer), self._questions.answered()
         sent = context.sent if attempts else None
         server: Attributes = {}
         try:
@@ -198,9 +201,9 @@ class TracedCall:
             span.set_status(_ERROR)
         span.set_attributes(attributes)
         ran = executions(context, self._executions)
-        add_events(span, context, ran, attempts, asked, now, now_ns)
+        away_s = max(0.0, now - self._started - self.waited_s)
+        add_events(span, context, ran, attempts, asked, away_s=away_s, now=now, now_ns=now_ns)
         if self._telemetry.middleware_spans:
-            away_s = max(0.0, now - self._started - self.waited_s)
             add_spans(self._telemetry.tracer, set_span_in_context(span), ran, attempts,
                       began=self._started, away_s=away_s, now=now, now_ns=now_ns)  # fmt: skip
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from neuro_mw import Attempt, MiddlewareContext
 
 from . import conventions as name
 from .attributes import Attributes, sendable, who
+
+_first = itemgetter(0)
 
 Ran = tuple[str, Attributes, float, float]
 """A passage through a layer further in: its id, its attributes, how long it took with all that is inside (seconds), and
@@ -43,32 +46,28 @@ def attempt_attributes(attempt: Attempt, asked: tuple[str, str]) -> Attributes:
     return found
 
 
-def ends_of(attempts: Sequence[Attempt], ran: Sequence[Ran], now: float) -> list[float] | None:
-    """When each attempt ended, which an `Attempt` does not say: as the innermost layer that ran once for each did.
+def lasted(attempt: Attempt, away_s: float, now: float) -> tuple[float, float]:
+    """When an attempt began and ended; `now` is the end of one that is still under way.
 
-    None where there is no such layer, and more than one attempt.
+    Its duration leaves out the time in which the consumer held a stream, and that is the one whose parts it got.
     """
-    ended: dict[str, list[float]] = {}
-    for id, _, _, at in ran:
-        ended.setdefault(id, []).append(at)
-    for ends in ended.values():
-        if len(ends) == len(attempts):
-            return ends
-    return [now] if len(attempts) == 1 else None
+    began = now if attempt.started is None else attempt.started
+    if attempt.duration is None:
+        return began, now
+    return began, min(now, began + attempt.duration + (away_s if attempt.committed else 0.0))
 
 
 def add_events(span: Any, context: MiddlewareContext, ran: Sequence[Ran], attempts: Sequence[Attempt],
-               asked: Sequence[Attempt], now: float, now_ns: int) -> None:  # fmt: skip
-    """An event for each middleware, at the time when it ended, for each attempt, and for each question of its own that
-    a middleware asked a model.
+               asked: Sequence[Attempt], *, away_s: float, now: float, now_ns: int) -> None:  # fmt: skip
+    """An event for each middleware, for each attempt, and for each question of its own that a middleware asked a model,
+    at the time when it ended, and in that order.
     """
-    for _, attributes, _, ended in ran:
-        span.add_event(name.MIDDLEWARE_EVENT, attributes, now_ns - int((now - ended) * 1e9))
     here = context.provider, context.model
-    for attempt in attempts:
-        span.add_event(name.ATTEMPT_EVENT, attempt_attributes(attempt, here), now_ns)
-    for attempt in asked:
-        span.add_event(name.ASK_EVENT, attempt_attributes(attempt, here), now_ns)
+    events = [(ended, name.MIDDLEWARE_EVENT, attributes) for _, attributes, _, ended in ran]
+    for event, made, away in ((name.ATTEMPT_EVENT, attempts, away_s), (name.ASK_EVENT, asked, 0.0)):
+        events += [(lasted(one, away, now)[1], event, attempt_attributes(one, here)) for one in made]
+    for ended, event, attributes in sorted(events, key=_first):
+        span.add_event(event, attributes, now_ns - int((now - ended) * 1e9))
 
 
 def add_spans(
@@ -88,13 +87,12 @@ def add_spans(
     ran.
     """
 
-    def add(title: str, attributes: Attributes, ended: float, lasted_s: float) -> None:
-        start = max(began, ended - lasted_s - away_s)
-        start_ns, end_ns = (now_ns - int((now - at) * 1e9) for at in (start, ended))
+    def add(title: str, attributes: Attributes, start: float, ended: float) -> None:
+        start_ns, end_ns = (now_ns - int((now - at) * 1e9) for at in (max(began, start), ended))
         tracer.start_span(title, parent, attributes=attributes, start_time=start_ns).end(end_ns)
 
     for id, attributes, total_s, ended in ran:
-        add(f"middleware {id}", attributes, ended, total_s)
-    for attempt, ended in zip(attempts, ends_of(attempts, ran, now) or (), strict=False):
+        add(f"middleware {id}", attributes, ended - total_s - away_s, ended)
+    for attempt in attempts:
         title = f"attempt {sendable(attempt.model)}"
-        add(title, attempt_attributes(attempt, ("", "")), ended, attempt.duration or 0.0)
+        add(title, attempt_attributes(attempt, ("", "")), *lasted(attempt, away_s, now))

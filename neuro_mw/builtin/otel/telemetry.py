@@ -16,8 +16,6 @@ _SCOPE = "neuro_mw"
 class Telemetry:
     """The tracer and the instruments of one tracing layer; None of them as long as nobody listens.
 
-    ``shared_key`` is where the passages of one call through this layer find each other, in ``context.shared``.
-
     The providers are the global ones unless some are given. Those that the API itself puts in their place record
     nothing; so they are left alone, and looked at again with the next call.
     """
@@ -30,11 +28,10 @@ class Telemetry:
         middleware_spans: bool,
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
-        shared_key: str = "tracing",
     ) -> None:
         self.tracer: Tracer | None = None
         self.instruments: Instruments | None = None
-        self.middleware_spans, self.shared_key = middleware_spans, shared_key
+        self.middleware_spans = middleware_spans
         self._given = tracer_provider, meter_provider
         self._no_tracer, self._no_meter = spans, metrics  # wanted, and not there yet
 
