@@ -28,6 +28,7 @@ from neuro_mw.param_names import holds_secret, is_secret
 
 from ._attempts import judge_of
 from ._catalog import CATALOG
+from ._line import in_line
 
 _log = logging.getLogger("neuro_mw")
 clock = time.monotonic
@@ -181,7 +182,7 @@ class CircuitBreaker(Middleware):
                 circuit.failures.clear()
         if opens:
             self.count("opened")
-            _log.warning("the circuit of %s is open for %g s: its provider fails", key, self.config.open_s)
+            _log.warning("the circuit of %s is open for %g s: its provider fails", in_line(key), self.config.open_s)
 
     def _too_often(self, circuit: _Circuit, now: float) -> bool:
         failures, config = circuit.failures, self.config
@@ -197,7 +198,7 @@ class CircuitBreaker(Middleware):
                 circuit.probes.clear()
         if closes:
             self.count("closed")
-            _log.info("the circuit of %s is closed: its provider answers again", circuit.key)
+            _log.info("the circuit of %s is closed: its provider answers again", in_line(circuit.key))
 
     def _answered(self, key: str) -> None:
         """A whole answer: the failures before it were none in a row."""

@@ -6,7 +6,6 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from hashlib import blake2b
 from math import inf
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from neuro_mw import (
 from neuro_mw.param_names import OUTPUT, is_address
 
 from ._catalog import CATALOG
+from ._line import in_line
 from ._usage import counted, unused
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -114,7 +114,7 @@ class Logging(Middleware):
         messages, tools, model = params.get("messages"), params.get("tools"), params.get("model")
         most = next((params[name] for name in OUTPUT if params.get(name) is not None), None)
         model = model if isinstance(model, str) else context.model
-        values = _line(context.provider), _line(model), context.mode
+        values = in_line(context.provider), in_line(model), context.mode
         self._write(logging.DEBUG, _BEGINS, values, {
             "request_id": context.request_id,
             "provider": context.provider,
@@ -167,7 +167,7 @@ class Logging(Middleware):
         if error is not None and status == "failed":
             fields["error"] = name = type(error).__name__
             why = f": {name}"
-        self._write(level, _ENDED, (_line(provider), _line(model), mode, status, duration_s, why), fields)
+        self._write(level, _ENDED, (in_line(provider), in_line(model), mode, status, duration_s, why), fields)
 
     def _write(self, level: int, message: str, values: tuple[Any, ...], fields: dict[str, Any]) -> None:
         made = logging.getLogRecordFactory()(self._log.name, level, __file__, 0, message, values, None, "on_end")
@@ -216,12 +216,6 @@ def _said(response: Response | None) -> dict[str, Any] | None:
     calls = [{"name": call.name, "arguments": call.arguments} for call in response.tool_calls]
     said = {"text": response.text, "reasoning": response.reasoning, "tool_calls": calls}
     return {name: value for name, value in said.items() if value}
-
-
-@lru_cache(256)
-def _line(name: str) -> str:
-    """A name within a line of a log, which it must not end."""
-    return name if name.isprintable() else repr(name)
 
 
 def _number(value: Any) -> int | float | None:

@@ -26,6 +26,7 @@ from neuro_mw.param_names import OUTPUT
 from neuro_mw.tokens import CLAUDE_FACTOR, TokenCount, count_tokens, count_tokens_sync
 
 from ._catalog import CATALOG
+from ._line import in_line
 from ._size import size_of
 from ._turns import older_turns
 
@@ -148,7 +149,7 @@ class TokenLimit(Middleware):
             self._unknown.add(name)
             _log.warning(
                 "middleware '%s' limits no input of %s, whose context window is not known: set max_input_tokens",
-                self.metadata.id, name,
+                self.metadata.id, in_line(name),
             )  # fmt: skip
 
     # --- making it fit -------------------------------------------------------------------------------------------

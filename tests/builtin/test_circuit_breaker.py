@@ -87,6 +87,15 @@ def outcomes(wrapped, mode, number, **params):
 # --- opening and closing -----------------------------------------------------------------------------------------
 
 
+def test_a_name_of_a_model_ends_no_line_of_the_log(mode, clock, caplog):
+    model = ScriptedModel(error=down(), model_id="mine\nERROR forged\ud800")
+    outcomes(wrap(model, CircuitBreaker(failure_threshold=1)), mode, 1)
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert "is open for" in said
+    assert "\n" not in said
+    said.encode()
+
+
 def test_it_opens_after_so_many_failures_and_the_model_is_left_alone(mode, clock):
     model, breaker = ScriptedModel(error=down()), CircuitBreaker(failure_threshold=3)
     wrapped = wrap(model, breaker)

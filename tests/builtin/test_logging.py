@@ -176,8 +176,10 @@ def test_names_clash_with_nobody(mode):
 @both
 def test_a_name_of_a_model_ends_no_line(mode):
     with kept() as log:
-        run(call(wrap(ScriptedModel(model_id="gpt\nERROR forged"), Logging()), mode))
-    assert all("\n" not in record.getMessage() for record in [*log.begun, *log.ended])
+        run(call(wrap(ScriptedModel(model_id="gpt\nERROR forged\ud800"), Logging()), mode))
+    for record in [*log.begun, *log.ended]:
+        assert "\n" not in record.getMessage()
+        record.getMessage().encode()
 
 
 @both

@@ -357,6 +357,14 @@ def test_where_no_window_is_known_nothing_is_cut_and_that_is_said(ask, caplog):
     assert limit.tally.counts() == {"no_limit": 2}
 
 
+def test_a_name_of_a_model_ends_no_line_of_the_log(ask, caplog):
+    with caplog.at_level(logging.WARNING, logger="neuro_mw"):
+        ask(TokenLimit(), LONG, provider="vllm", model_id="mine\nERROR forged\ud800")
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert "\n" not in said
+    said.encode()
+
+
 # --- the answer --------------------------------------------------------------------------------------------------
 
 
