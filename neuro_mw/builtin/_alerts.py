@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, ImportString, TypeAdapter
 
 from neuro_mw import ConfigError, Middleware
 
-from ._background import Background
+from ._background import Background, NoThreadError
 
 clock = time.monotonic
 _MOST_KEYS = 1024
@@ -26,7 +26,7 @@ class Alert:
     """What an alert hook is told of a failure: never a text.
 
     ``error`` is the name of its class, ``time`` is in seconds since 1970, ``suppressed`` the number of failures of this
-    kind, provider and model since the last alert of which nothing was told.
+    kind, provider and model since the last alert that was not dropped.
     """
 
     kind: str
@@ -84,12 +84,11 @@ class Alerts:
                 self._told.move_to_end(key)
         if not due:
             self._owner.count("alerts_suppressed")
-        elif self._background.submit(self._send, replace(alert, suppressed=suppressed)):
-            self._owner.count("alerts")
-        else:
-            with self._lock:
-                last, more = self._told.get(key, (now, 0))
-                self._told[key] = (last, more + suppressed + 1)
+            return
+        self._owner.count("alerts")
+        alert = replace(alert, suppressed=suppressed)
+        if not self._background.submit(self._send, key, alert):
+            self._dropped(key, alert)
 
     async def aclose(self) -> None:
         """Wait for those under way, ``timeout_s`` at most."""
@@ -105,8 +104,18 @@ class Alerts:
                 return alert.kind, "other", "other"
         return key
 
-    async def _send(self, alert: Alert) -> None:
+    def _dropped(self, key: tuple[str, str, str], alert: Alert) -> None:
+        """Nobody was told of it, nor of those that it told of."""
+        with self._lock:
+            last, more = self._told.get(key, (clock(), 0))
+            self._told[key] = (last, more + alert.suppressed + 1)
+
+    async def _send(self, key: tuple[str, str, str], alert: Alert) -> None:
         if self._is_async:
             await self._hook(alert)
-        else:
+            return
+        try:
             await self._background.in_thread(self._hook, alert)
+        except NoThreadError:
+            self._dropped(key, alert)
+            raise

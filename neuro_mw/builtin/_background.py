@@ -28,6 +28,10 @@ _LAST_WISH_S = 1.0  # how long `aclose` waits for what it cancelled
 _Job = tuple[Context, Callable[..., Awaitable[Any]], tuple[Any, ...]]
 
 
+class NoThreadError(Exception):
+    """All threads of a queue hang, or there is none to be had; work that ends with it counts as dropped."""
+
+
 class _Lane:
     """The work of one event loop; `tasks` is touched on that loop only, the rest under the lock."""
 
@@ -48,8 +52,8 @@ class Background:
 
     Work runs on the event loop from which it was submitted, in the context variables of whoever submitted it, at most
     ``at_once`` of it on one loop and each for ``timeout_s`` seconds at most (None: no limit). At most ``max_pending``
-    wait, of all loops together. With ``what="alerts"`` it counts ``alerts_dropped`` (no room), ``alerts_failed``,
-    ``alerts_timed_out``, and ``alerts_cancelled`` (by `aclose`, or with their loop).
+    wait, of all loops together. With ``what="alerts"`` it counts ``alerts_dropped`` (no room, or no thread),
+    ``alerts_failed``, ``alerts_timed_out``, and ``alerts_cancelled`` (by `aclose`, or with their loop).
 
     >>> from neuro_mw import middleware
     >>> async def main() -> None:
@@ -115,7 +119,7 @@ class Background:
         """What a plain function returns, run on a thread of its own; awaited, where it is awaitable.
 
         A function that hangs holds up nothing, neither the end of the loop nor that of the process. It keeps its
-        thread: where all are taken, this work is dropped.
+        thread: where all are taken, this raises `NoThreadError`, and nothing is called.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
@@ -144,10 +148,13 @@ class Background:
                 loop.call_soon_threadsafe(hand_over, result, error)
 
         if not self._threads.acquire(blocking=False):
-            self._tell("dropped", "all threads hang")
-            return None
-        name = f"neuro_mw-{self._what}"
-        threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()
+            raise NoThreadError
+        thread = threading.Thread(target=copy_context().run, args=(run,), name=f"neuro_mw-{self._what}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the process can have no more
+            self._threads.release()
+            raise NoThreadError from None
         result = await done
         return await result if hasattr(result, "__await__") else result
 
@@ -205,6 +212,8 @@ class Background:
                 self._tell("timed_out", f"took longer than {self._timeout_s:g} s")
             else:
                 self._failed(error)
+        except NoThreadError:
+            self._tell("dropped", "there is no thread for it")
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # nobody waits for it
             self._failed(error)  # the last two would end the loop
 

@@ -19,25 +19,23 @@ _lock = threading.Lock()  # nothing of an error's class runs under it: that may 
 def saying(error: Exception, message: str) -> Exception:
     """The error, saying this from now on; ``detail`` and a note keep what it said.
 
-    A twin of it where it says something else in another call already, or where its class says what it likes; the error
-    as it is where there can be no twin.
+    A twin of it where it says something else in another call already, or where its class says what it likes. Raises
+    whatever its class raises where it can neither be changed nor have a twin.
 
     >>> error = saying(TimeoutError("10.0.0.7 is slow"), "It took too long.")
     >>> str(error), error.detail, error.__notes__
     ('It took too long.', '10.0.0.7 is slow', ['it said: 10.0.0.7 is slow'])
     """
-    with suppress(Exception):  # whatever a class of errors does then, it must not take the error's place
-        own, detail = vars(error), ""
-        if _SAID not in own:
-            with suppress(Exception):
-                detail = str(error)
-            if _tells_its_arguments(error) and _claim(error, message, detail):
-                say(error, f"it said: {detail}")
-                return error
-        if own.get(_SAID) == message:
+    own, detail = vars(error), ""
+    if _SAID not in own:
+        with suppress(Exception):
+            detail = str(error)
+        if _tells_its_arguments(error) and _claim(error, message, detail):
+            say(error, f"it said: {detail}")
             return error
-        return _twin(error, message, own["detail"] if _SAID in own else detail)
-    return error
+    if own.get(_SAID) == message:
+        return error
+    return _twin(error, message, own["detail"] if _SAID in own else detail)
 
 
 def _tells_its_arguments(error: Exception) -> bool:

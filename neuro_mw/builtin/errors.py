@@ -170,17 +170,14 @@ class Errors(Middleware):
 
     async def wrap_stream(self, do_stream: Any, params: Params, context: MiddlewareContext) -> AsyncIterator[Part]:
         """The same, whenever a stream fails."""
-        parts = do_stream(params)
         try:
-            async for part in parts:
+            async for part in do_stream(params):
                 yield part
             return
         except Exception as error:
             told = self._failed(error, context)
             if told is error:
                 raise
-        finally:
-            await parts.aclose()
         raise told
 
     async def aclose(self) -> None:

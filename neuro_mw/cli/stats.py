@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -12,9 +11,16 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from neuro_mw import ConfigError, MiddlewareFactory, NeuroError
-from neuro_mw.export import Recorded, StatsRecorder, clear_recorded, default_state, merge, recorded, stats_of
-from neuro_mw.export.folder import is_default
-from neuro_mw.export.record import shared_store
+from neuro_mw.export import (
+    Recorded,
+    StatsRecorder,
+    clear_recorded,
+    default_state,
+    merge,
+    recorded,
+    shared_store,
+    stats_of,
+)
 from neuro_mw.state import Store, StoreUnavailable
 
 from .failure import complain, line_of
@@ -49,9 +55,9 @@ def stats(
     if clear:
         _clear(store, as_json=as_json)
     elif watch:
-        asyncio.run(_watch(store, _INTERVAL_S if interval is None else interval))
+        asyncio.run(_using(store, partial(_watch, interval_s=_INTERVAL_S if interval is None else interval)))
     else:
-        found = asyncio.run(_using(store, _read))
+        found = asyncio.run(_using(store, recorded))
         if as_json:
             show_json(document(store, found))
         else:
@@ -72,9 +78,12 @@ def record_run(factory: MiddlewareFactory) -> Callable[[], None] | None:
     try:
         if default_state().startswith("memory"):
             return None
+    except ConfigError:  # there is no home, and nobody named a place
+        return None
+    try:
         recorder = StatsRecorder(factory)
     except ConfigError as error:
-        return None if is_default() else partial(_not_recorded, error)
+        return partial(_not_recorded, error)
 
     async def record(store: Store) -> None:
         await recorder.record()
@@ -83,7 +92,7 @@ def record_run(factory: MiddlewareFactory) -> Callable[[], None] | None:
         try:
             asyncio.run(_using(recorder.store, record))
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the answer is there, and is what counts
-            if not (isinstance(error, NeuroError) and is_default()):
+            if not (isinstance(error, NeuroError) and recorder.is_default):
                 _not_recorded(error)
 
     return at_the_end
@@ -100,18 +109,8 @@ async def _using(store: Store, work: Callable[[Store], Awaitable[T]]) -> T:
         await store.aclose()
 
 
-async def _read(store: Store) -> Recorded:
-    return Recorded([], []) if _is_missing(store) else await recorded(store)
-
-
-def _is_missing(store: Store) -> bool:
-    """Whether it is a file that is not there: to look for it must not make it."""
-    path = getattr(store, "path", None)
-    return path is not None and not os.path.exists(path)
-
-
 def _clear(store: Store, *, as_json: bool) -> None:
-    entries = 0 if _is_missing(store) else asyncio.run(_using(store, clear_recorded))
+    entries = asyncio.run(_using(store, clear_recorded))
     if as_json:
         show_json({"state": store.url, "cleared": entries})
     else:
@@ -124,7 +123,7 @@ async def _watch(store: Store, interval_s: float) -> None:
     with live() as update:
         while True:
             try:
-                found = await _read(store)
+                found = await recorded(store)
             except StoreUnavailable as error:
                 things, skipped = [str(error)], told
             else:

@@ -1,6 +1,7 @@
 """Stats for others: as plain data, to Prometheus, to OpenTelemetry, and in a store where other processes read them.
 
 >>> from neuro_mw import MiddlewareFactory
+>>> from neuro_mw.export import snapshot
 >>> factory = MiddlewareFactory()
 >>> factory.apply_middleware("echo/echo").generate_sync("hello").text
 'hello'
@@ -26,6 +27,7 @@ _HOME = {
     "observe_stats": "otel",
     "parse_snapshot": "schema",
     "recorded": "record",
+    "shared_store": "record",
     "snapshot": "snapshots",
     "stats_of": "snapshots",
 }
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
         "observe_stats",
         "parse_snapshot",
         "recorded",
+        "shared_store",
         "snapshot",
         "stats_of",
     ]
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from .record import StatsRecorder as StatsRecorder
     from .record import clear_recorded as clear_recorded
     from .record import recorded as recorded
+    from .record import shared_store as shared_store
     from .schema import SnapshotError as SnapshotError
     from .schema import parse_snapshot as parse_snapshot
     from .snapshots import merge as merge

@@ -21,7 +21,7 @@ _Read = Callable[[Figures], Iterable[tuple[dict[str, str | float], float]]]
 _COUNTERS: tuple[tuple[str, str, str, _Read], ...] = (
     ("executions", "{execution}", "Executions by how they ended.",
      lambda one: [({"status": status}, number) for status, number in one.statuses.items()]),
-    ("self_time", "s", "Time in its own code.", lambda one: [({}, one.self_ms / 1e3)]),
+    ("self_time", "s", "Time in its own code.", lambda one: [({}, one.self_s)]),
     ("blocked", "{call}", "Calls that it refused.", lambda one: [({}, one.stats.blocked)]),
     ("skipped_errors", "{error}", "Failures of its own that were passed over.",
      lambda one: [({}, one.stats.skipped_errors)]),
@@ -48,11 +48,17 @@ def observe_stats(*factories: MiddlewareFactory, meter_provider: MeterProvider |
     check_factories(factories)
     meter = get_meter("neuro_mw", meter_provider=meter_provider)
     alive = [ref(factory) for factory in factories]
+    figures: dict[str, Figures] = {}
+    served: set[_Read] = set()  # the instruments that have these figures
 
     def callback(read: _Read) -> Callable[[CallbackOptions], Iterator[Observation]]:
         def observe(options: CallbackOptions) -> Iterator[Observation]:
-            there = [factory for factory in (one() for one in alive) if factory is not None]
-            for id, one in figures_of(there).items():
+            nonlocal figures
+            if not served or read in served:  # its turn again: that is all that tells a new collection
+                figures = figures_of(factory for factory in (one() for one in alive) if factory is not None)
+                served.clear()
+            served.add(read)
+            for id, one in figures.items():
                 for attributes, value in read(one):
                     yield Observation(value, {"middleware": id, **attributes})
 

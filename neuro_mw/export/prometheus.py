@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _BOUNDS = [2.0**power for power in range(-18, 5, 2)]
 _FIRST = list(buckets_of(_BOUNDS))
 _LE = [*map(repr, _BOUNDS), "+Inf"]
-_JITTER = 1e-9
 _NAME = "neuro_mw_middleware_"
 _BUCKET, _COUNT, _SUM = (f"{_NAME}self_seconds_{end}" for end in ("bucket", "count", "sum"))
 
@@ -54,24 +53,23 @@ class StatsCollector(Collector):
         check_factories((*factories, *named.values()))
         self._groups: list[tuple[dict[str, str], Sequence[MiddlewareFactory]]] = [({}, factories)] if factories else []
         self._groups += [({"factory": sendable(name)}, [factory]) for name, factory in named.items()]
-        self._sums: dict[str, float] = {}
 
     def describe(self) -> Iterable[Metric]:
         """The names, so that a registry refuses a second collector that would give them again."""
-        return _families([], self._sums)
+        return _families([])
 
     def collect(self) -> Iterable[Metric]:
         """The series as they are now."""
         rows = [
             ({**more, "middleware": id}, one) for more, some in self._groups for id, one in figures_of(some).items()
         ]
-        return _families(rows, self._sums)
+        return _families(rows)
 
 
-def _families(rows: list[_Row], sums: dict[str, float]) -> Iterator[Metric]:
+def _families(rows: list[_Row]) -> Iterator[Metric]:
     """Samples are made here, not by the library's families: those take three times as long."""
     yield _family("self_seconds", "Time in its own code, by execution.", "histogram", chain.from_iterable(
-        _histogram(labels, one, _growing(sums, str(labels), one.self_ms / 1e3)) for labels, one in rows
+        _histogram(labels, one) for labels, one in rows
     ))  # fmt: skip
     yield _counter("executions", "Executions by how they ended.", (
         ({**labels, "status": status}, number) for labels, one in rows for status, number in one.statuses.items()
@@ -94,12 +92,12 @@ def _counter(name: str, help: str, values: Iterable[tuple[dict[str, str], int]])
     return _family(name, help, "counter", (Sample(sample, labels, number) for labels, number in values))
 
 
-def _histogram(labels: dict[str, str], figures: Figures, sum_s: float) -> Iterator[Sample]:
+def _histogram(labels: dict[str, str], figures: Figures) -> Iterator[Sample]:
     counts = cumulative(figures)
     for le, number in zip(_LE, counts, strict=True):
         yield Sample(_BUCKET, {**labels, "le": le}, number)
     yield Sample(_COUNT, labels, counts[-1])
-    yield Sample(_SUM, labels, sum_s)
+    yield Sample(_SUM, labels, figures.self_s)
 
 
 def _family(name: str, help: str, kind: str, samples: Iterable[Sample]) -> Metric:
@@ -114,12 +112,3 @@ def cumulative(figures: Figures) -> list[int]:
     for bucket, executions in figures.buckets.items():
         slots[0 if bucket >> 15 else bisect_right(_FIRST, bucket)] += executions
     return list(accumulate(slots))
-
-
-def _growing(sums: dict[str, float], of: str, total_s: float) -> float:
-    """The sum, without the last bits by which rounding may make it less: Prometheus takes less for a restart."""
-    before = sums.get(of, 0.0)
-    if 0 < before - total_s <= before * _JITTER:
-        return before
-    sums[of] = total_s
-    return total_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from contextlib import suppress
 from itertools import count
@@ -39,8 +40,16 @@ class Recorded(NamedTuple):
     skipped: list[str]
 
 
-def shared_store(url: str | None, *, key: str = "store") -> Store:
-    """The store of a URL, or of `default_state`. Raises ConfigError, also for memory: no other process sees it."""
+def shared_store(url: str | None = None, *, key: str = "store") -> Store:
+    """The store of a URL, or of `default_state`. Raises ConfigError, also for memory: no other process sees it.
+
+    Nothing is opened before its first use. `key` says where the URL was written, for errors.
+
+    >>> shared_store("memory")
+    Traceback (most recent call last):
+    neuro_mw.errors.ConfigError: store: memory is of one process alone, so no stats of others can be there. \
+Expected sqlite:///file or the URL of a Redis server
+    """
     if url is None:
         url, key = default_state(), "NEURO_MW_STATE"
     store = open_store(url, key=key)
@@ -53,10 +62,10 @@ def shared_store(url: str | None, *, key: str = "store") -> Store:
 async def recorded(store: Store) -> Recorded:
     """The snapshots that processes recorded in a store and that have not ended yet.
 
-    Raises StoreUnavailable. For the example see `StatsRecorder`.
+    A file that is not there has none, and is not made. Raises StoreUnavailable. For the example see `StatsRecorder`.
     """
     found = Recorded([], [])
-    for key in await store.keys(PREFIX):
+    for key in [] if _is_missing(store) else await store.keys(PREFIX):
         value = await store.get(key)
         if value is None:
             continue  # it has ended meanwhile
@@ -70,12 +79,21 @@ async def recorded(store: Store) -> Recorded:
 async def clear_recorded(store: Store) -> int:
     """Forget what was recorded; how many entries that were. Processes that go on recording come back.
 
-    Raises StoreUnavailable.
+    A file that is not there has none, and is not made. Raises StoreUnavailable.
     """
-    keys = await store.keys(PREFIX)
+    keys = [] if _is_missing(store) else await store.keys(PREFIX)
     for key in keys:
         await store.delete(key)
     return len(keys)
+
+
+def _is_missing(store: Store) -> bool:
+    """Whether it is a file that is not there: to look for it must not make it."""
+    if not store.url.startswith("sqlite:"):
+        return False
+    from ..state.sqlite import SqliteStore
+
+    return isinstance(store, SqliteStore) and not os.path.exists(store.path)
 
 
 class StatsRecorder:
@@ -84,7 +102,7 @@ class StatsRecorder:
     `store` is a `Store`, the URL of one, or None: what `default_state` says. Each snapshot takes the place of the one
     before; it stays for `ttl_s` seconds, also that of a process that was killed. A write may take `timeout_s` seconds.
     A store that is away harms nothing else: it is logged, at most once a minute, and counted in ``failures``
-    (``records`` counts those that were kept).
+    (``records`` counts those that were kept). ``is_default`` says that nobody named the place.
 
     Raises ConfigError where an option cannot be; RuntimeError where it is entered twice at once.
 
@@ -123,7 +141,8 @@ class StatsRecorder:
             raise ConfigError(f"it ends before the next record, {every_s:g} s later", key="ttl_s",
                               expected=f"more than every_s, such as {TTL_S:g}")  # fmt: skip
         self._factory, self.every_s, self.ttl_s, self.timeout_s = factory, every_s, ttl_s, timeout_s
-        self._folder = state_folder() if store is None and is_default() else None
+        self.is_default = store is None and is_default()
+        self._folder = state_folder() if self.is_default else None
         self._opened = store is None or isinstance(store, str)
         self.store: Store = shared_store(store) if store is None or isinstance(store, str) else store
         self.records = self.failures = 0

@@ -117,18 +117,18 @@ def _merged(entries: Iterable[Mapping[str, Any]]) -> Figures:
     found = Figures(MiddlewareStats(), Counter())
     stats, self_ms = found.stats, 0.0
     for entry in entries:
-        one = Figures(MiddlewareStats(**entry["stats"]), Counter(_buckets(entry["buckets"])))
-        self_ms += one.self_ms
-        found.buckets.update(one.buckets)
+        one = MiddlewareStats(**entry["stats"])
+        self_ms += one.average_execution_time * one.total_executions
+        found.buckets.update(_buckets(entry["buckets"]))
         for name in ADDED:
-            setattr(stats, name, getattr(stats, name) + getattr(one.stats, name))
+            setattr(stats, name, getattr(stats, name) + getattr(one, name))
         for name in ADDED_BY_NAME:
             sums = getattr(stats, name)
-            for what, number in getattr(one.stats, name).items():
+            for what, number in getattr(one, name).items():
                 sums[what] = sums.get(what, 0) + number
-        stats.held_back_max = max(stats.held_back_max, one.stats.held_back_max)
-        if one.stats.total_executions:
-            stats.last_execution_time = one.stats.last_execution_time
+        stats.held_back_max = max(stats.held_back_max, one.held_back_max)
+        if one.total_executions:
+            stats.last_execution_time = one.last_execution_time
     total = stats.total_executions
     stats.average_execution_time = self_ms / total if total else 0.0
     stats.p50, stats.p95, stats.p99 = (time * 1e3 for time in percentiles(found.buckets, 0.50, 0.95, 0.99))

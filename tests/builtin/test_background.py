@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from neuro_mw import middleware
 from neuro_mw.builtin import _background
-from neuro_mw.builtin._background import Background
+from neuro_mw.builtin._background import Background, NoThreadError
 
 
 def queue(**options):
@@ -375,6 +375,51 @@ def test_what_a_thread_raises_is_a_failure_and_nothing_else(error):
 
     asyncio.run(main())
     assert counts() == {"jobs_failed": 1}
+
+
+def test_who_finds_no_thread_learns_of_it(caplog):
+    background, counts = queue(max_threads=0)
+    called, learned = [], []
+
+    async def job():
+        try:
+            await background.in_thread(called.append, 1)
+        except NoThreadError:
+            learned.append(1)
+            raise
+
+    async def main():
+        background.submit(job)
+        background.submit(background.in_thread, called.append, 1)
+        await background.aclose()
+
+    with caplog.at_level(logging.WARNING, "neuro_mw"):
+        asyncio.run(main())
+    assert (called, learned, counts()) == ([], [1], {"jobs_dropped": 2})
+    assert [record.getMessage() for record in caplog.records] == [
+        "middleware 'owner': jobs dropped (there is no thread for it)"
+    ]  # once a minute
+
+
+def test_a_process_that_can_have_no_more_threads_gives_the_places_back(monkeypatch):
+    background, counts = queue(max_threads=1)
+    called = []
+
+    async def main():
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_more)
+            for _ in range(3):
+                background.submit(background.in_thread, called.append, 1)
+            await background.aclose()
+        background.submit(background.in_thread, called.append, 2)
+        await background.aclose()
+
+    def no_more(thread):
+        raise RuntimeError("can't start new thread")
+
+    asyncio.run(main())
+    assert counts() == {"jobs_dropped": 3}
+    assert called == [2]
 
 
 def test_threads_that_hang_are_bounded_and_hold_up_no_loop():

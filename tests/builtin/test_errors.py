@@ -8,6 +8,8 @@ import logging
 import pickle
 import threading
 import traceback
+from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -390,6 +392,38 @@ def test_a_twin_shows_the_context_where_the_error_did(mode, suppress):
     caught = run(failing(wrap(ScriptedModel(error=raised), Errors()), mode))
     assert caught is not raised
     assert ("the context" in "".join(traceback.format_exception(caught))) is not suppress
+    raised = ConnectionRefusedError(111, RAW)
+    raised.__cause__ = KeyError("the cause")  # this sets the other one, too
+    raised.__suppress_context__ = suppress
+    caught = run(failing(wrap(ScriptedModel(error=raised), Errors()), mode))
+    assert (type(caught.__cause__), caught.__suppress_context__) == (KeyError, suppress)
+
+
+class Detailed(ProviderTimeout):
+    def __init__(self, text, **more):
+        super().__init__(text, **more)
+        self.detail, self.body = "its own", text
+
+
+class DetailedText(Detailed):
+    def __str__(self):
+        return self.body
+
+
+@both
+def test_what_of_an_error_may_still_hold_what_it_said(mode):
+    """As the docs say it; users get its text alone."""
+    twin = run(failing(wrap(ScriptedModel(error=provider(DetailedText)), Errors()), mode))
+    own = run(failing(wrap(ScriptedModel(error=provider(Detailed)), Errors()), mode))
+    for caught in (own, twin):
+        assert (caught.detail, caught.body, caught.__notes__[0]) == ("its own", RAW, f"it said: {RAW}")
+    plain = run(failing(wrap(ScriptedModel(error=provider(ProviderTimeout)), Errors()), mode))
+    for caught in (own, plain):
+        assert RAW not in f"{caught} {caught!r} {caught.args}"
+    assert {name for name, value in vars(plain).items() if RAW in str(value)} == {"detail", "__notes__"}
+    speaking = run(failing(wrap(ScriptedModel(error=provider(TwoArguments)), Errors()), mode))
+    assert RAW not in str(speaking)
+    assert RAW in repr(speaking)
 
 
 class Unchangeable(ProviderTimeout):
@@ -694,7 +728,7 @@ def test_a_hook_that_hangs_holds_up_no_call(mode):
         for _ in range(200):
             await failing(wrapped, mode)
         assert len(hung) == 4
-        assert layer.tally.counts() == {"timeout": 200, "alerts": 104, "alerts_dropped": 96}
+        assert layer.tally.counts() == {"timeout": 200, "alerts": 200, "alerts_dropped": 96}
         await layer._alerts._background.aclose(0.01)
         assert len(asyncio.all_tasks()) == 1
 
@@ -784,7 +818,7 @@ def test_a_log_that_raises_takes_no_errors_place(mode, monkeypatch):
         (ProviderTimeout, "The answer took too long. Please try again.")
     }
     counts = layer.tally.counts()
-    assert counts == {"timeout": 6, "alerts": 4, "alerts_dropped": 2, "alerts_cancelled": 4}
+    assert counts == {"timeout": 6, "alerts": 6, "alerts_dropped": 2, "alerts_cancelled": 4}
 
 
 @both
@@ -806,10 +840,36 @@ def test_a_plain_hook_runs_on_a_thread_and_may_be_slower_than_failures_come(mode
         await layer.aclose()
 
     run(main())
-    counts = layer.tally.counts()
-    assert counts["alerts"] == len(told) == 104
-    assert counts["alerts_dropped"] == 46
-    assert set(told) == {False}
+    assert layer.tally.counts() == {"timeout": 150, "alerts": 150, "alerts_dropped": 46}
+    assert told == [False] * 104
+
+
+class AsyncCall:
+    def __init__(self, told):
+        self.told = told
+
+    async def __call__(self, event):
+        self.told.append(event)
+
+    async def method(self, event):
+        await self(event)
+
+
+@both
+@pytest.mark.parametrize(
+    "hook_of", [AsyncCall, lambda told: AsyncCall(told).method, lambda told: partial(AsyncCall.method, AsyncCall(told))]
+)
+def test_an_async_hook_takes_no_thread(mode, hook_of):
+    told = []
+    layer = Errors(alert=hook_of(told))
+    layer._alerts._background._threads = threading.Semaphore(0)  # all of them hang
+
+    async def main():
+        await failing(wrap(ScriptedModel(error=provider(ProviderTimeout)), layer), mode)
+        await layer.aclose()
+
+    run(main())
+    assert (len(told), layer.tally.counts()) == (1, {"timeout": 1, "alerts": 1})
 
 
 def test_what_was_dropped_is_told_as_suppressed(monkeypatch):
@@ -837,6 +897,93 @@ def test_what_was_dropped_is_told_as_suppressed(monkeypatch):
 
     run(main())
     assert [alert.suppressed for alert in told] == [3]
+
+
+@both
+def test_what_found_no_thread_is_told_as_suppressed(mode, monkeypatch):
+    now, told, go = [0.0], [], threading.Event()
+    monkeypatch.setattr(_alerts, "clock", lambda: now[0])
+
+    def hook(event):
+        told.append(event)
+        go.wait(30)
+
+    layer = Errors(alert=hook, alert_timeout_s=0.01)
+    background = layer._alerts._background
+    background._threads = threading.Semaphore(1)
+    wrapped = wrap(ScriptedModel(error=provider(ProviderTimeout)), layer)
+
+    async def main():
+        for step in (60, 60, 1, 60):  # one hangs, one is dropped, one comes within its interval, one is dropped
+            now[0] += step
+            await failing(wrapped, mode)
+            await background.aclose(30)
+        go.set()
+        for thread in threading.enumerate():
+            if thread.name == "neuro_mw-alerts":
+                thread.join()
+        background._timeout_s = now[0] = 1000.0
+        await failing(wrapped, mode)
+        await background.aclose(30)
+
+    run(main())
+    assert [alert.suppressed for alert in told] == [0, 3]
+    assert layer.tally.counts() == {
+        "timeout": 5, "alerts": 4, "alerts_suppressed": 1, "alerts_dropped": 2, "alerts_timed_out": 1
+    }  # fmt: skip
+
+
+@given(
+    plan=st.lists(st.tuples(st.sampled_from([0, 60]), st.sampled_from(["returns", "raises", "hangs"])), max_size=8),
+    plain=st.booleans(),
+    room=st.integers(0, 2),
+)
+def test_every_failure_is_accounted_for(plan, plain, room):
+    """It is suppressed or due; an alert that is due is dropped, or it is handed over and returns or fails."""
+    now, handed, returned = [0.0], [], []
+    ends, go, opened = iter([end for _, end in plan]), threading.Event(), asyncio.Event()
+
+    def plain_hook(event):
+        handed.append(event)
+        end = next(ends)
+        if end == "raises":
+            raise ValueError(RAW)
+        if end == "hangs":
+            go.wait(30)
+        returned.append(event)
+
+    async def async_hook(event):
+        handed.append(event)
+        end = next(ends)
+        if end == "raises":
+            raise ValueError(RAW)
+        if end == "hangs":
+            await opened.wait()
+        returned.append(event)
+
+    layer = Errors(alert=plain_hook if plain else async_hook)
+    background = layer._alerts._background
+    background._max_pending, background._at_once, background._threads = room, 2, threading.Semaphore(1)
+    wrapped = wrap(ScriptedModel(error=provider(ProviderTimeout)), layer)
+
+    async def main():
+        for step, _ in plan:
+            now[0] += step
+            await failing(wrapped, "generate")
+            await asyncio.sleep(0)
+        go.set()
+        opened.set()
+        await background.aclose(30)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_alerts, "clock", lambda: now[0])
+        run(main())
+    counts = Counter(layer.tally.counts())
+    assert counts["alerts"] + counts["alerts_suppressed"] == counts["timeout"] == len(plan)
+    assert counts["alerts"] == len(handed) + counts["alerts_dropped"]
+    assert len(handed) == len(returned) + counts["alerts_failed"]
+    untold = sum(suppressed for _, suppressed in layer._alerts._told.values())
+    assert sum(alert.suppressed for alert in handed) + untold == counts["alerts_suppressed"] + counts["alerts_dropped"]
 
 
 @both

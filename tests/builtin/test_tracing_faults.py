@@ -4,6 +4,7 @@ import asyncio
 import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -158,34 +159,47 @@ def test_instruments_that_raise_fail_no_call_and_end_its_span(mode):
     assert response.receipt.layers["tracing"]["failures_skipped"] == 1
 
 
+class Down(SpanExporter):
+    def export(self, spans):
+        raise ConnectionError("down")
+
+
 class Hanging(SpanExporter):
-    """An exporter that is down: it takes ever so long, and then it raises."""
+    """An exporter whose backend takes the connection and says nothing, until `go`; then it is down."""
 
     def __init__(self):
-        self.spans = 0
+        self.began, self.go, self.batches = threading.Event(), threading.Event(), 0
 
     def export(self, spans):
-        self.spans += len(spans)
+        self.began.set()
+        self.go.wait(60)
+        self.batches += 1
         raise ConnectionError("down")
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_exporter_that_is_down_fails_no_call(mode, caplog):
+def test_an_exporter_that_hangs_and_then_is_down_holds_up_and_fails_no_call(mode, caplog):
     exporter = Hanging()
     sdk = Sdk(BatchSpanProcessor(exporter, max_queue_size=4, max_export_batch_size=2, schedule_delay_millis=1))
+    model = wrap(ScriptedModel("x"), sdk.tracing())
 
     async def main():
-        model = wrap(ScriptedModel("x"), sdk.tracing())
         return await asyncio.gather(*(call(model, mode) for _ in range(50)))
 
-    assert [response.text for response in run(main())] == ["x"] * 50
-    sdk.tracer_provider.shutdown()
-    assert exporter.spans > 0
+    try:
+        assert [response.text for response in run(main())] == ["x"] * 50
+        assert exporter.began.wait(60)
+        assert [response.text for response in run(main())] == ["x"] * 50
+        assert exporter.batches == 0, "it hung all the while"
+    finally:
+        exporter.go.set()
+        sdk.tracer_provider.shutdown()
+    assert exporter.batches > 0
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_exporter_that_raises_in_the_path_fails_no_call(mode):
-    sdk = Sdk(SimpleSpanProcessor(Hanging()))
+    sdk = Sdk(SimpleSpanProcessor(Down()))
     assert run(call(wrap(ScriptedModel("x"), sdk.tracing()), mode)).text == "x"
 
 

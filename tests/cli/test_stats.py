@@ -8,17 +8,21 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
 
-from neuro_mw import MiddlewareFactory
-from neuro_mw.export import StatsRecorder
+from neuro_mw import ConfigError, MiddlewareFactory
+from neuro_mw.cli import stats
+from neuro_mw.export import StatsRecorder, shared_store
 from neuro_mw.export.record import PREFIX
 from neuro_mw.state import open_store
+from neuro_mw.state.sqlite import SqliteStore
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the default place is that of Linux")
 
@@ -176,64 +180,154 @@ def test_a_place_that_is_wrong(cli, tmp_path: Path) -> None:
     assert "the stats of this run were not recorded: NEURO_MW_STATE" in line
 
 
-def test_watch_shows_what_a_service_records(command, environment, tmp_path: Path) -> None:
-    factory, place = MiddlewareFactory(plugins=False), f"sqlite:///{tmp_path}/live.db"
-    model = factory.apply_middleware("echo/echo")
-
-    async def once() -> None:
-        async with StatsRecorder(factory, place):
-            await model.generate("x")
-
-    env = environment()
-    env["PYTHONUNBUFFERED"] = "1"
-    watching = subprocess.Popen(
-        command("stats", "--watch", "--interval", "0.1", "--state", place), env=env, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert watching.stdout is not None
+@contextmanager
+def watching(command, env: dict[str, str], place: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
+    """``neuro-mw stats --watch`` as it runs, for a minute at most: then whoever reads from it finds the end."""
+    arguments = command("stats", "--watch", "--interval", "0.1", "--state", place)
+    more["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # ignored where tests run behind a '&'
+    process = subprocess.Popen(arguments, env={**env, "PYTHONUNBUFFERED": "1"}, text=True, **more)
+    timer = Timer(60, process.kill)
+    timer.start()
     try:
-        deadline, seen = time.monotonic() + 30, set()
-        asyncio.run(once())
-        for line in watching.stdout:
+        yield process
+    finally:
+        timer.cancel()
+        process.kill()
+        process.communicate()
+
+
+def interrupted(process: subprocess.Popen[str]) -> str:
+    """What it still says once Ctrl-C was pressed."""
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    return out
+
+
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+
+def test_watch_shows_what_a_service_records(command, environment, tmp_path: Path) -> None:
+    place, seen = f"sqlite:///{tmp_path}/live.db", set()
+    asyncio.run(_recorded(place))
+    with watching(command, environment(), place, **PIPES) as process:
+        for line in process.stdout or ():
             if line.startswith("analytics"):
                 runs = int(line.split()[1])
                 if runs not in seen and runs < 3:
-                    asyncio.run(once())
+                    asyncio.run(_recorded(place))
                 seen.add(runs)
-            if {1, 2, 3} <= seen or time.monotonic() > deadline:
+            if {1, 2, 3} <= seen:
                 break
         assert {1, 2, 3} <= seen
-        watching.send_signal(signal.SIGINT)
-        assert watching.wait(timeout=30) == 130
-    finally:
-        watching.kill()
-        _, errors = watching.communicate()
-    assert "Traceback" not in errors
+        interrupted(process)
+
+
+def test_watch_says_once_what_it_skips(command, environment, tmp_path: Path) -> None:
+    place, shown, said = f"sqlite:///{tmp_path}/live.db", 0, []
+    asyncio.run(_recorded(place))
+    put(place, "corrupt", b"x")
+    with watching(command, environment(), place, **PIPES) as process:
+        for line in process.stdout or ():
+            said += [line] if "skipped" in line else []
+            shown += line.startswith("analytics")
+            if shown == 3 and line.startswith("analytics"):
+                put(place, "another", b"x")
+            if len(said) >= 2 and shown >= 6:
+                break
+        interrupted(process)
+    assert said == ["1 entry was skipped: it is no JSON\n", "2 entries were skipped: it is no JSON\n"]
+
+
+def test_watch_waits_for_a_store_that_is_away(command, environment, tmp_path: Path) -> None:
+    place, file = f"sqlite:///{tmp_path}/live.db", tmp_path / "live.db"
+    file.write_bytes(b"no database" * 100)
+    before: list[str] = []
+    with watching(command, environment(), place, **PIPES) as process:
+        for line in process.stdout or ():
+            if line.startswith("analytics"):
+                break
+            before.append(line)
+            if len(before) == 2:
+                file.unlink()
+                asyncio.run(_recorded(place))
+        interrupted(process)
+    assert all("cannot be used" in line for line in before[:2])
+    assert len(before) >= 2
 
 
 def test_watch_on_a_terminal(command, environment, tmp_path: Path) -> None:
     import pty
 
-    place = f"sqlite:///{tmp_path}/live.db"
+    place, text = f"sqlite:///{tmp_path}/live.db", b""
     asyncio.run(_recorded(place))
     leader, follower = pty.openpty()
-    watching = subprocess.Popen(
-        command("stats", "--watch", "--interval", "0.1", "--state", place), env=environment(), stdout=follower,
-        stderr=follower, stdin=follower, close_fds=True,
-    )  # fmt: skip
-    os.close(follower)
-    try:
-        text, deadline = b"", time.monotonic() + 30
-        while text.count(b"analytics") < 3 and time.monotonic() < deadline:
-            text += os.read(leader, 4096)
+    ends = dict.fromkeys(("stdin", "stdout", "stderr"), follower)
+    with open(leader, "rb", buffering=0) as screen, watching(command, environment(), place, **ends) as process:
+        os.close(follower)
+        with suppress(OSError):  # it was killed
+            while text.count(b"analytics") < 3:
+                text += screen.read(4096)
         assert text.count(b"analytics") >= 3
         assert "█" in text.decode(errors="replace"), "bars for the times"
-        watching.send_signal(signal.SIGINT)
-        assert watching.wait(timeout=30) == 130
-    finally:
-        watching.kill()
-        watching.wait()
-        os.close(leader)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+
+
+@pytest.mark.parametrize("more", [{}, {"as_json": True}, {"clear": True}, {"watch": True}], ids=str)
+def test_the_store_is_closed(more: dict[str, bool], tmp_path: Path, monkeypatch, capsys) -> None:
+    place, closed = f"sqlite:///{tmp_path}/stats.db", []
+    asyncio.run(_recorded(place))
+    _count_closed(monkeypatch, closed)
+
+    @contextmanager
+    def live() -> Iterator[Callable[..., None]]:
+        def update(*things: Any) -> None:
+            raise KeyboardInterrupt
+
+        yield update
+
+    monkeypatch.setattr(stats, "live", live)
+    if more.get("watch"):
+        with pytest.raises(KeyboardInterrupt):
+            stats.stats(state=place, **more)
+    else:
+        stats.stats(state=place, **more)
+        assert place in capsys.readouterr().out
+    assert closed == [place]
+
+
+def test_the_store_of_a_run_is_closed(tmp_path: Path, monkeypatch) -> None:
+    place, closed = f"sqlite:///{tmp_path}/stats.db", []
+    monkeypatch.setenv("NEURO_MW_STATE", place)
+    record = stats.record_run(MiddlewareFactory(plugins=False))
+    _count_closed(monkeypatch, closed)
+    assert record is not None
+    record()
+    assert closed == [place]
+
+
+def test_without_a_home_a_run_is_not_recorded_and_nothing_is_said(monkeypatch, capsys) -> None:
+    def home() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "home", home)
+    assert stats.record_run(MiddlewareFactory(plugins=False)) is None
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ConfigError, match="the home folder is not known"):
+        shared_store()
+
+
+def _count_closed(monkeypatch: pytest.MonkeyPatch, closed: list[str]) -> None:
+    close = SqliteStore.aclose
+
+    async def aclose(self: SqliteStore) -> None:
+        closed.append(self.url)
+        await close(self)
+
+    monkeypatch.setattr(SqliteStore, "aclose", aclose)
 
 
 async def _recorded(place: str) -> None:

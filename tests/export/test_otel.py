@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from test_snapshots import filled, odd
 
+from neuro_mw import MiddlewareFactory
 from neuro_mw.export import observe_stats
+from neuro_mw.export.figures import figures_of
 from neuro_mw.stats import COMPLETED
 
 Points = dict[tuple[str, tuple[tuple[str, Any], ...]], float]
@@ -75,12 +79,62 @@ def test_read_anew_at_each_collection(reader: InMemoryMetricReader, provider: Me
         assert of(collected(reader), "executions", middleware="counting", status="completed") == number
 
 
+def test_read_once_for_each_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So all instruments are of one moment, also where calls end while they are collected."""
+    factory, read = factory_of(), []
+
+    def reading(factories: Iterable[MiddlewareFactory]) -> Any:
+        read.append(1)
+        found = figures_of(factories)
+        asyncio.run(calls(factory, 1))
+        return found
+
+    monkeypatch.setattr("neuro_mw.export.otel.figures_of", reading)
+    readers = [InMemoryMetricReader(), InMemoryMetricReader()]
+    provider = MeterProvider(readers)
+    observe_stats(factory, meter_provider=provider)
+    asyncio.run(calls(factory, 1))
+    for number, reader in enumerate((readers[0], readers[0], readers[1], readers[0]), 1):
+        points = collected(reader)
+        assert len(read) == number
+        assert of(points, "counts", middleware="counting", name="calls") == number
+        for name in ("executions", "model_executions"):
+            assert sum(value for (one, labels), value in points.items()
+                       if one == name and ("middleware", "counting") in labels) == number  # fmt: skip
+    provider.shutdown()
+
+
+def test_a_collection_that_was_broken_off_leaves_nothing_old(
+    monkeypatch: pytest.MonkeyPatch, reader: InMemoryMetricReader, provider: MeterProvider
+) -> None:
+    factory = factory_of()
+
+    def slow(factories: Iterable[MiddlewareFactory]) -> Any:
+        time.sleep(0.01)
+        return figures_of(factories)
+
+    observe_stats(factory, meter_provider=provider)
+    monkeypatch.setattr("neuro_mw.export.otel.figures_of", slow)
+    with pytest.raises(Exception, match="Timed out"):
+        reader.collect(timeout_millis=5)
+    asyncio.run(calls(factory, 1))
+    points = collected(reader)
+    assert of(points, "counts", middleware="counting", name="calls") == 1
+    assert of(points, "executions", middleware="counting", status="completed") == 1
+
+
 def test_several_factories_add_up(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
     one, two = filled((0.5, COMPLETED)), filled((0.25, COMPLETED))
     observe_stats(one, two, meter_provider=provider)
     points = collected(reader)
     assert of(points, "executions", middleware="x", status="completed") == 2
     assert of(points, "self_time", middleware="x") == pytest.approx(0.75)
+
+
+def test_the_sum_is_what_was_added_up(reader: InMemoryMetricReader, provider: MeterProvider) -> None:
+    factory = filled((0.3, COMPLETED), (0.0, COMPLETED), (0.0, COMPLETED))
+    observe_stats(factory, meter_provider=provider)
+    assert of(collected(reader), "self_time", middleware="x") == 0.3, "a counter that is less than before began anew"
 
 
 def test_odd_names_can_be_sent(reader: InMemoryMetricReader, provider: MeterProvider) -> None:

@@ -21,7 +21,16 @@ from export_workers import SECRET, calls, die, factory_of, work
 from test_snapshots import filled, odd
 
 from neuro_mw import ConfigError
-from neuro_mw.export import StatsRecorder, clear_recorded, default_state, merge, recorded, snapshot, stats_of
+from neuro_mw.export import (
+    StatsRecorder,
+    clear_recorded,
+    default_state,
+    merge,
+    recorded,
+    shared_store,
+    snapshot,
+    stats_of,
+)
 from neuro_mw.export.folder import state_folder
 from neuro_mw.export.record import PREFIX
 from neuro_mw.state import Store, StoreUnavailable, open_store
@@ -238,6 +247,33 @@ def test_corrupt_and_foreign_entries_are_skipped_and_said(shared: str) -> None:
     found = asyncio.run(using(shared, main))
     assert len(found.snapshots) == 1
     assert sorted(found.skipped) == ["it is no JSON", "it is no JSON", "it is of schema 7, this version reads 1"]
+
+
+class Fleeting(MemoryStore):
+    """Of its keys the first ends before it is read."""
+
+    async def keys(self, prefix: str) -> list[str]:
+        found = await super().keys(prefix)
+        await self.delete(found[0])
+        return found
+
+
+def test_one_that_ends_while_they_are_read_hides_no_other() -> None:
+    async def main(store: Store) -> Any:
+        for factory in factories:
+            await StatsRecorder(factory, store).record()
+        return await recorded(store)
+
+    factories = [filled((0.5, COMPLETED)) for _ in range(3)]
+    found = asyncio.run(main(Fleeting()))
+    assert (len(found.snapshots), found.skipped) == (2, [])
+
+
+def test_to_look_for_a_file_makes_none(tmp_path: Path) -> None:
+    for place in (tmp_path / "stats.db", tmp_path / "no" / "folder" / "stats.db"):
+        assert found_in(f"sqlite:///{place}") == ([], [])
+        assert asyncio.run(using(f"sqlite:///{place}", clear_recorded)) == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_damaged_middleware_is_skipped_and_said() -> None:
@@ -504,10 +540,16 @@ def test_the_default_place_is_made_and_is_the_users_own(tmp_path: Path, monkeypa
 
 def test_the_place_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURO_MW_STATE", f"sqlite:///{tmp_path}/mine.db")
-    assert StatsRecorder(filled()).store.url == default_state() == f"sqlite:///{tmp_path}/mine.db"
+    recorder = StatsRecorder(filled())
+    assert recorder.store.url == shared_store().url == default_state() == f"sqlite:///{tmp_path}/mine.db"
+    assert not recorder.is_default
     monkeypatch.setenv("NEURO_MW_STATE", "memory")
-    with pytest.raises(ConfigError, match="NEURO_MW_STATE"):
-        StatsRecorder(filled())
+    for refused in (lambda: StatsRecorder(filled()), shared_store):
+        with pytest.raises(ConfigError, match="NEURO_MW_STATE"):
+            refused()
+    monkeypatch.delenv("NEURO_MW_STATE")
+    assert StatsRecorder(filled()).is_default
+    assert not StatsRecorder(filled(), default_state()).is_default, "it was named, if only as it is anyway"
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

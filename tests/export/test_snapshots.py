@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 from export_workers import SECRET, calls, factory_of
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import neuro_mw.export
@@ -135,6 +135,21 @@ def test_each_execution_has_one_status(executions: list[tuple[float, int]]) -> N
     assert found.statuses["inner_error"] == sum(status == INNER_ERROR for _, status in executions)
 
 
+@given(st.lists(st.lists(st.floats(0, 1e4), max_size=3), max_size=20))
+@example([[0.3], [0.0], [0.0]])
+def test_the_self_time_never_shrinks(batches: list[list[float]]) -> None:
+    """It is added up over two instances, and folded at each reading."""
+    factories, before = [filled(), filled()], 0.0
+    for number, batch in enumerate(batches):
+        head: Head = factories[number % 2].head  # type: ignore[attr-defined]  # see `filled`
+        for self_s in batch:
+            head.keep((head, self_s, self_s, None, next(ENDED)))
+        (found,) = figures_of(factories).values()
+        assert found.self_s >= before
+        before = found.self_s
+    assert before == pytest.approx(sum(map(sum, batches)))
+
+
 # --- many as one -----------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +186,10 @@ def test_the_last_time_is_that_of_the_latest_which_ran() -> None:
     old["taken_at"], new["taken_at"], idle["taken_at"] = 1.0, 2.0, 3.0
     merged = merge([idle, new, old])
     assert (merged["taken_at"], stats_of(merged)["x"].last_execution_time) == (3.0, 250.0)
+    counting = filled()
+    counting.registry.lookup("x", key="id").instances()[0].middleware.count("seen")
+    assert snapshot(counting)["middleware"]["x"]["stats"]["total_executions"] == 0
+    assert stats_of(merge([old, new, snapshot(counting)]))["x"].last_execution_time == 250.0
 
 
 def test_merging_changes_nothing_that_was_given() -> None:
