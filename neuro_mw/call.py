@@ -38,6 +38,7 @@ class Call:
     sent: Params | None = None
     block_seen = False
     router: Any = None  # the way to the models, set when the call enters its chain
+    chain: Any = None  # the one that the call began in
     params: Params | None = None  # what the caller asked
     _asked: list[Attempt] | None = None
     _shared: dict[str, Any] | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from .errors import ConfigError, RegistrationError
 from .tally import Tally
-from .types import Kind, OnError, Params, Part, Response, Status
+from .types import Attempt, Kind, OnError, Params, Part, Response, Status
 
 if TYPE_CHECKING:
     from .context import MiddlewareContext
@@ -191,6 +191,14 @@ class Middleware:
         """Why there is nothing for it to do in a call that begins now; then the call does not pass it. None: it may.
 
         Asked before each call where it is overridden, so it has to be quick. Where it raises, the call does pass it.
+        """
+        return None
+
+    def on_asked(self, attempt: Attempt, context: MiddlewareContext) -> Awaitable[None] | None:
+        """Told of each question that a middleware of this call asked a model on its own, when that has ended.
+
+        May be a plain def or an async one. Also of those asked further out, or when the call is over; what it raises is
+        counted and logged, and reaches nobody.
         """
         return None
 

@@ -46,7 +46,7 @@ class Instance:
         self.names: dict[Mode, list[str]] = {mode: hook_names(self.hooks, mode) for mode in MODES}
         """The hooks that run in each mode."""
         self.stats = LayerStats(middleware.tally)
-        self.may_idle = overrides(middleware, "idle")
+        self.may_idle, self.hears = overrides(middleware, "idle"), overrides(middleware, "on_asked")
         self.has_startup = self.needs_startup = overrides(middleware, "startup")
         own = middleware.config
         self.config: dict[str, Any] = dict(own.model_dump()) if hasattr(own, "model_dump") else dict(config or {})

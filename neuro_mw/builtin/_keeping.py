@@ -182,6 +182,16 @@ class Keeping(Middleware):
         if writes:
             await self._write(writes, context)
 
+    async def write_beside(self, script: Script, context: MiddlewareContext) -> None:
+        """Write what belongs to no passage: with the end of the call, where that is still to come."""
+        round = round_of(context, self._store)
+        if self.memory is not None:
+            self.write_now([script])
+        elif round is not None:
+            round.writes.append((self, script))
+        else:
+            await self._write([(self, script)], context)
+
     def write_now(self, scripts: Sequence[Script]) -> None:
         """The same in memory, where nothing is waited for."""
         assert self.memory is not None

@@ -10,8 +10,8 @@ from time import monotonic
 from time import time as clock
 from typing import Any
 
-from neuro_mw import BudgetExceeded, MiddlewareContext, Outcome, Params
-from neuro_mw.state import Release, Reserve, Script, Spending, StoreUnavailable
+from neuro_mw import Attempt, BudgetExceeded, MiddlewareContext, Outcome, Params
+from neuro_mw.state import Release, Reserve, Script, Settle, Spending, StoreUnavailable
 from neuro_mw.state.protocol import MAX_TTL_S
 from neuro_mw.tokens import count_tokens
 
@@ -22,6 +22,7 @@ from .limits.books import Call, Held
 from .limits.budget_options import BudgetOptions
 from .limits.costs import Prices, Rates
 from .limits.money import MOST, NANO, nano_of, shown
+from .limits.telling import described, does_not_fit, not_known
 from .limits.whose import Whose
 from .limits.windows import window_at
 
@@ -245,22 +246,14 @@ class Budget(Keeping):
             self.let_pass(context)
             return
         self.count("rejected")
-        if rates is None:
-            said = f"the price of {name} is not known. Set prices"
-        else:
-            said = f"how long an answer of {name} can be is not known. Set max_tokens, for instance by default_settings"
-        raise BudgetExceeded(f'a call may cost any amount: {said}, or on_unknown_price = "allow"')
+        raise BudgetExceeded(not_known(name, priced=rates is not None))
 
     def _exceeded(self, refused: tuple[Spending, int], held: Held, name: str) -> BudgetExceeded:
         self.count("rejected")
         standing, amount = refused
-        never = amount > self.limit
-        ends = None if never or self.config.window is None else self._window[1]
-        spent = f"{shown(standing.spent)} are spent, {shown(standing.reserved)} reserved by calls under way"
-        mend = "lower max_tokens, shorten the request, choose a cheaper model, or raise limit_usd"
+        ends = None if amount > self.limit or self.config.window is None else self._window[1]
         return BudgetExceeded(
-            f"{self._described()}: {spent}; this call to {name} may cost up to {shown(amount)}"
-            f"{', which is more than the whole budget' if never else ''}. To go on, {mend}",
+            does_not_fit(self._described(), standing, amount, self.limit, name),
             retry_after=None if ends is None else max(0.0, ends - clock()),
         )
 
@@ -275,9 +268,7 @@ class Budget(Keeping):
                          shown(spent))  # fmt: skip
 
     def _described(self) -> str:
-        window = self.config.window
-        during = "" if window is None else f" a {window}" if isinstance(window, str) else f" in {window:g} s"
-        return f"the budget of {shown(self.limit)}{during} (key: {self._whose.shown})"
+        return described(self.limit, self.config.window, self._whose.shown)
 
     # --- after ---------------------------------------------------------------------------------------------------
 
@@ -290,10 +281,19 @@ class Budget(Keeping):
         if held.said is not None and outcome.response is not None:
             outcome.response.metadata[self.id] = held.said
         attempts = context.attempts_inside(self)
-        scripts, unknown = held.closed(attempts, context, self._prices, per_model=self.config.key == "model")
+        scripts, unknown = held.closed(attempts, self._prices, per_model=self.config.key == "model")
         for what in unknown:
             self.count(what)
         if self.memory is None or "local" in state:
             return self.write(context, *scripts)
         self.write_now(scripts)
         return None
+
+    async def on_asked(self, attempt: Attempt, context: MiddlewareContext) -> None:
+        """Pay for what a middleware asked a model on its own, as a judge."""
+        cost, unknown = self._prices.cost(attempt, 0)
+        if unknown is not None:
+            self.count(unknown)
+        if cost:
+            whose = self._whose.at_once(attempt.provider, attempt.model, context) or await self._whose.asked(context)
+            await self.write_beside(Settle(self._opened()[0] + whose, "", cost), context)

@@ -88,3 +88,21 @@ async def _once(target: LanguageModel, params: Params, ctx: MiddlewareContext) -
         raise
     finally:
         attempt.duration = clock() - started
+        await _tell(attempt, ctx)
+
+
+async def _tell(attempt: Attempt, ctx: MiddlewareContext) -> None:
+    """Tell those layers of the call that want to know."""
+    call = ctx._call
+    chains = [call.chain, *(chain for _, chain in call._detours or ())]
+    hearing = {id(one.instance): one for chain in chains for one in chain.layers if one.instance.hears}
+    for layer in hearing.values():
+        if layer.id in call.left_out or not layer.conditions.allows_mode(ctx.mode):
+            continue
+        try:
+            told = layer.middleware.on_asked(attempt, ctx)
+            if told is not None:
+                await told
+        except Exception as error:  # noqa: BLE001  # who asks must not know
+            layer.stats.skip()
+            layer.log_skipped(error, "on_asked", ctx.provider, ctx.model, "was skipped")

@@ -177,7 +177,7 @@ class Chain:
         if self._starting:
             await self.start()
         call = ctx._call
-        call.router, call.params, ctx._chain = self.router, params, self
+        call.router, call.params, call.chain, ctx._chain = self.router, params, self, self
         response = await Root(self.link, ctx, params).do_generate()
         response.receipt = Receipt(ctx._call, self, "generate")
         if raise_blocks and response.blocked is not None:

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuro_mw import (
+    Blocked,
     BudgetExceeded,
     ConfigError,
     Middleware,
@@ -284,18 +285,88 @@ def test_attempts_side_by_side_are_each_in_the_books_once(stalls, clock):
     assert stands(budget) == (True, 6 * MILLI, 0)
 
 
-def test_a_middleware_that_asks_a_model_is_paid_for_too(clock):
-    class Judge(Middleware):
-        metadata = MiddlewareMetadata(id="judge", priority=90)
+class Judges(Middleware):
+    """Asks a model at one moment of a call, or more."""
 
-        async def transform_params(self, params, context):
-            await context.ask("is this fine?")
-            return params
+    metadata = MiddlewareMetadata(id="judge", priority=90)
 
+    def __init__(self, *moments, model=None, error=None):
+        super().__init__()
+        self.moments, self.model, self.error, self.contexts = moments, model, error, []
+
+    async def ask(self, moment, context):
+        if moment in self.moments:
+            await context.ask("is this fine?", model=self.model)
+            if self.error is not None:
+                raise self.error
+
+    async def transform_params(self, params, context):
+        self.contexts.append(context)
+        await self.ask("before", context)
+        return params
+
+    async def wrap_generate(self, do_generate, params, context):
+        response = await do_generate(params)
+        await self.ask("after", context)
+        return response
+
+    async def on_end(self, outcome, context):
+        await self.ask("end", context)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("moments", [["before"], ["after"], ["end"], ["before", "after", "end"]])
+@pytest.mark.parametrize("key", ["global", "model"])
+def test_what_a_middleware_asks_a_model_is_paid_for_too(mode, moments, key, clock):
+    """Whenever it asks: also when the passage through the budget is over."""
+    budget, scripted = Budget(limit_usd=1, prices=PER_TOKEN, key=key), ScriptedModel(said(7))
+    asyncio.run(call(wrapped(scripted, Judges(*moments), budget, clock=clock), mode, max_tokens=10))
+    assert len(scripted.calls) == 1 + len(moments)
+    whose = "global" if key == "global" else "model:openai/gpt-4o"
+    assert stands(budget, whose) == (True, 7 * len(scripted.calls) * MILLI, 0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_question_is_paid_for_where_the_call_never_comes_to_the_budget(mode, clock):
+    """As where a judge refuses it; and by the budget of the model that was asked."""
     budget, scripted = Budget(limit_usd=1, prices=PER_TOKEN, key="model"), ScriptedModel(said(7))
-    asyncio.run(wrapped(scripted, Judge(), budget, clock=clock).generate("hello", max_tokens=10))
-    assert len(scripted.calls) == 2
-    assert stands(budget, "model:openai/gpt-4o") == (True, 14 * MILLI, 0)
+    judge = Judges("before", error=Blocked("no"))
+    response = asyncio.run(call(wrapped(scripted, judge, budget, clock=clock), mode, max_tokens=10))
+    assert response.blocked is not None
+    assert stands(budget, "model:openai/gpt-4o") == (True, 7 * MILLI, 0)
+
+
+def test_a_question_is_paid_for_when_the_call_is_over(clock):
+    async def main():
+        budget, scripted, judge = Budget(limit_usd=1, prices=PER_TOKEN), ScriptedModel(said(7)), Judges()
+        await wrapped(scripted, judge, budget, clock=clock).generate("hello", max_tokens=10)
+        await judge.contexts[0].ask("was this fine?")
+        return budget
+
+    assert stands(asyncio.run(main())) == (True, 14 * MILLI, 0)
+
+
+def test_a_question_whose_price_or_usage_nobody_knows_is_counted(clock):
+    budget = Budget(limit_usd=1, prices=PER_TOKEN)
+    model = wrapped(ScriptedModel(said(7)), Judges("after", model="echo/judge"), budget, clock=clock)
+    asyncio.run(model.generate("hi", max_tokens=10))
+    assert budget.tally.counts()["unpriced"] == 1
+    assert stands(budget) == (True, 7 * MILLI, 0)
+
+
+def test_who_asks_does_not_know_of_a_budget_that_fails(clock, caplog):
+    """Its function for the key raises, for the question only."""
+
+    def key(context):
+        if context.model == "judge":
+            raise ValueError("a secret")
+        return "mine"
+
+    budget = Budget(limit_usd=1, prices={**PER_TOKEN, "judge": {"input": 1, "output": 1}}, key=key)
+    model = wrapped(ScriptedModel(said(7)), Judges("after", model="echo/judge"), budget, clock=clock)
+    assert asyncio.run(model.generate("hi", max_tokens=10)).blocked is None
+    assert "'budget' failed in on_asked (ValueError" in caplog.text
+    assert "secret" not in caplog.text
 
 
 # --- prices that are not known -----------------------------------------------------------------------------------
@@ -612,6 +683,15 @@ def chain_of(store, model, *layers):
             layer.store = store
     factory = MiddlewareFactory(preset=None, plugins=False, state=store.url, middleware=layers)
     return factory.apply_middleware(model)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("moments", [["before"], ["after"], ["end"], ["before", "after", "end"]])
+def test_questions_are_paid_for_in_a_server(mode, moments, remote):
+    """With the end of the call, where that is still to come."""
+    budget, scripted = Budget(limit_usd=1, prices=PER_TOKEN), ScriptedModel(said(7))
+    asyncio.run(call(chain_of(remote, scripted, Judges(*moments), budget), mode, max_tokens=10))
+    assert stands(budget) == (True, 7 * (1 + len(moments)) * MILLI, 0)
 
 
 @pytest.mark.parametrize("mode", MODES)

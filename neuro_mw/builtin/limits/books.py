@@ -14,13 +14,12 @@ _LONG = 100
 
 
 class Call:
-    """Of the whole call: how many leases its passages took, and what is paid for that is no attempt of one."""
+    """Of the whole call: how many leases its passages took."""
 
-    __slots__ = ("_name", "booked", "foreseen", "leases")
+    __slots__ = ("_name", "foreseen", "leases")
 
     def __init__(self) -> None:
         self.leases = self.foreseen = 0
-        self.booked: set[int] = set()
         self._name = ""
 
     def next_lease(self, context: MiddlewareContext, *, foreseen: bool = False) -> str:
@@ -49,15 +48,14 @@ class Held:
         self.said: dict[str, Any] | None = None
 
     def closed(
-        self, attempts: list[Attempt], context: MiddlewareContext, prices: Prices, *, per_model: bool
+        self, attempts: list[Attempt], prices: Prices, *, per_model: bool
     ) -> tuple[list[Script], list[str]]:
         """What is to be written as the passage ends, and what was not known of its attempts.
 
-        An attempt that is still under way will have no other end here: it costs what was reserved. What middlewares
-        asked on their own is paid for as well, by whichever passage finds it ended.
+        An attempt that is still under way will have no other end here: it costs what was reserved.
         """
         key, spent, elsewhere, unknown = self.key, 0, [], []
-        for attempt in [*attempts, *self._asked(context)]:
+        for attempt in attempts:
             cost, not_known = prices.cost(attempt, self.amount)
             if not_known is not None:
                 unknown.append(not_known)
@@ -70,12 +68,6 @@ class Held:
         if self.lease is not None:
             return [Release(key, self.lease), *elsewhere], unknown
         return elsewhere, unknown
-
-    def _asked(self, context: MiddlewareContext) -> list[Attempt]:
-        booked, asked = self.call.booked, context.asked
-        found = [attempt for attempt in asked if attempt.duration is not None and id(attempt) not in booked]
-        booked.update(map(id, found))
-        return found
 
 
 def named(attempt: Attempt) -> str:
