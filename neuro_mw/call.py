@@ -45,12 +45,12 @@ class Call:
     _left_out: dict[str, str] | None = None
     _failures: list[str] | None = None
     _detours: list[tuple[frozenset[str], Any]] | None = None
+    _idle: dict[str, str | None] | None = None
     forked = False  # somewhere a layer called inward again
 
     def __init__(self, provider: str) -> None:
         self.provider, self.timestamp, self.process, self.number = provider, time(), _process, _next()
         self.attempts: list[Attempt] = []
-        self.ways: list[tuple[Fork, ...]] = []  # of each attempt: the forks that it was made in
         self.executions: list[Record] = []
 
     @property
@@ -87,6 +87,13 @@ class Call:
         return self._detours
 
     @property
+    def idle(self) -> dict[str, str | None]:
+        """Why layers have nothing to do in this very call, by id; None where they have."""
+        if self._idle is None:
+            self._idle = {}
+        return self._idle
+
+    @property
     def identity(self) -> tuple[str, str, int]:
         """What the request id is made of."""
         return self.provider, self.process, self.number
@@ -112,7 +119,7 @@ class Inside:
     ``fingerprint`` differs where ids, versions, configs or failure policies of these layers do, the code of hooks that
     are not ours, or the model behind them (its type, and its `identity` where it has one); it is the same in each
     process. ``lenient``: one of them that may change answers, no observer, is passed over where it fails;
-    ``lenient_beyond``: one in a wrapped model behind them, whose failures this call does not show.
+    ``lenient_beyond``: one in a wrapped model behind them is, or may be left out, which this call does not show.
     """
 
     middlewares: tuple[Any, ...]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .call import Call, CallMetadata, Fork, Inside
 from .errors import ConfigError, NeuroError
-from .receipt import Execution, executions_of
+from .receipt import Execution, Executions
 from .types import Attempt, Mode, Params, Response, Session
 
 _new = object.__new__
@@ -76,16 +76,16 @@ class MiddlewareContext:
     def attempts_inside(self, middleware: object) -> list[Attempt]:
         """Of the attempts, those made so far further in than this middleware, in this passage of it and no other.
 
-        Raises NeuroError where the middleware is not in the chain of this call.
+        One that is not in the chain of this call, as it stands behind another one, gets those beside it as well.
         """
-        call, depth = self._call, len(self._way)
+        call, way, depth = self._call, self._way, len(self._way)
         if not call.forked:
             return call.attempts.copy()
-        made = [(one, way) for one, way in zip(call.attempts, call.ways, strict=True) if way[:depth] == self._way]
-        if all(len(way) == depth for _, way in made):
-            return [one for one, _ in made]
+        made = [one for one in call.attempts if one.way[:depth] == way]
+        if all(len(one.way) == depth for one in made):
+            return made
         outside = self._chain.outside(middleware)
-        return [one for one, way in made if outside.isdisjoint(fork.by for fork in way[depth:])]
+        return [one for one in made if outside.isdisjoint(fork.by for fork in one.way[depth:])]
 
     @property
     def detours(self) -> int:
@@ -99,8 +99,8 @@ class MiddlewareContext:
 
     def made(self, attempt: Attempt) -> None:
         """An attempt begins (for the chain)."""
+        attempt.way = self._way
         self._call.attempts.append(attempt)
-        self._call.ways.append(self._way)
 
     @property
     def sent(self) -> Params | None:
@@ -152,9 +152,9 @@ class MiddlewareContext:
         return frozenset(skipped.union(self._call._failures or ()))
 
     @property
-    def executions(self) -> list[Execution]:
+    def executions(self) -> Sequence[Execution]:
         """The passages that have ended in this call so far, in that order: what its receipt will be made of."""
-        return executions_of(self._call.executions)
+        return Executions(self._call.executions)
 
     def state(self, middleware: object) -> dict[str, Any]:
         """A dict that belongs to this middleware and this call alone."""

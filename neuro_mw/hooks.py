@@ -41,6 +41,25 @@ def hooks_of(middleware: Middleware) -> Hooks:
     return Hooks(**found)
 
 
+def may_idle(middleware: Middleware) -> bool:
+    """Whether it can say that there is nothing to do, for all hooks that it has: none of them is of a later class.
+
+    Raises RegistrationError where `idle` is no plain method without arguments.
+    """
+    if not overrides(middleware, "idle"):
+        return False
+    idle: Any = middleware.idle
+    if not callable(idle) or inspect.iscoroutinefunction(idle):
+        raise RegistrationError(f"middleware {_id_of(middleware)!r}: idle has to be a plain method: def idle(self)")
+    check_signature(idle, "idle", 0, _id_of(middleware))
+    if "idle" in vars(middleware):
+        return True
+    classes = type(middleware).__mro__
+    speaks = next(at for at, cls in enumerate(classes) if "idle" in vars(cls))
+    later = {name for cls in classes[:speaks] for name in vars(cls)} | {*vars(middleware)}
+    return later.isdisjoint(HOOK_ARGUMENTS)
+
+
 def hooks_of_class(cls: type) -> Hooks:
     """The hooks that a class has, not bound."""
     own = {name: getattr(cls, name, None) for name in HOOK_ARGUMENTS}
@@ -78,7 +97,8 @@ def check_signature(hook: Any, name: str, arguments: int, id: str) -> None:
         signature.bind(*(None,) * arguments)
     except TypeError:
         wanted = {2: "(params, context)", 3: f"(do_{name.removeprefix('wrap_')}, params, context)"}
-        form = "(outcome, context)" if name == "on_end" else wanted[HOOK_ARGUMENTS[name]]
+        wanted[0] = "()"
+        form = "(outcome, context)" if name == "on_end" else wanted[arguments]
         raise RegistrationError(
             f"middleware {id!r}: {name}{signature} has a wrong signature; it is called positionally as {name}{form}"
         ) from None

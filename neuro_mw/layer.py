@@ -14,8 +14,8 @@ from typing import Any
 
 from .conditions import NO_CONDITIONS, Conditions
 from .contract import Middleware, MiddlewareMetadata
-from .errors import note
-from .hooks import Hooks, hooks_of, overrides
+from .errors import MiddlewareError, note
+from .hooks import Hooks, hooks_of, may_idle, overrides
 from .stats import LayerStats
 from .types import Mode, OnError
 
@@ -46,7 +46,7 @@ class Instance:
         self.names: dict[Mode, list[str]] = {mode: hook_names(self.hooks, mode) for mode in MODES}
         """The hooks that run in each mode."""
         self.stats = LayerStats(middleware.tally)
-        self.may_idle, self.hears = overrides(middleware, "idle"), overrides(middleware, "on_asked")
+        self.may_idle, self.hears = may_idle(middleware), overrides(middleware, "on_asked")
         self.has_startup = self.needs_startup = overrides(middleware, "startup")
         own = middleware.config
         self.config: dict[str, Any] = dict(own.model_dump()) if hasattr(own, "model_dump") else dict(config or {})
@@ -136,14 +136,15 @@ class Layer:
             self.log_skipped(error, "conditions", provider, model, "runs" if self.is_guard else "was skipped")
             return None if self.is_guard else f"its conditions failed ({type(error).__name__})"
 
-    def idles(self, provider: str, model: str) -> str | None:
-        """Why there is nothing for it to do now; a failure to say so is counted, and then there is."""
-        try:
-            return self.middleware.idle()
-        except Exception as error:  # noqa: BLE001  # whatever it is, the layer runs
-            self.stats.skip()
-            self.log_skipped(error, "idle", provider, model, "runs")
-            return None
+    def idles(self) -> str | None:
+        """Why there is nothing for it to do now. Raises MiddlewareError where it says neither that nor None."""
+        why: Any = self.middleware.idle()
+        if why is None or (isinstance(why, str) and why):
+            return why
+        if hasattr(why, "close"):
+            why.close()  # a coroutine: it will never be awaited
+        said = f"middleware '{self.id}': idle returned {type(why).__name__}; it must return why, a text, or None"
+        raise MiddlewareError(said, middleware=self.id, hook="idle")
 
     def has_hooks(self) -> bool:
         """Whether there is anything to run at all."""

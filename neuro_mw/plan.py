@@ -86,8 +86,7 @@ class Plan:
             if refusal is None and layer.conditions.custom is not None:
                 reason += ", if its custom condition holds"
             if refusal is None and layer.instance.may_idle:
-                why = layer.idles(context.provider, context.model)
-                reason += "" if why is None else f"; passed by for now: {why}"
+                reason += _idle_now(layer)
             hooks = {str(mode): layer.hooks_by_mode(mode) for mode in MODES if layer.conditions.allows_mode(mode)}
             entries.append(PlanEntry(layer.id, layer.priority, refusal is None, reason, hooks,
                                      layer.instance.origin, without_passwords(layer.config)))  # fmt: skip
@@ -142,3 +141,12 @@ class Bound:
     def explain(self, context: MiddlewareContext) -> ChainPlan:
         """See `Plan.explain`."""
         return self.plan.explain(context)
+
+
+def _idle_now(layer: Layer) -> str:
+    """What to add to the reason why a layer applies, where calls pass it by for now."""
+    try:
+        why = layer.idles()
+    except Exception as error:  # noqa: BLE001  # it runs, and its calls tell
+        return f"; it could not say whether it is idle ({type(error).__name__})"
+    return "" if why is None else f"; passed by for now: {why}"

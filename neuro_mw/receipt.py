@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 
 from .stats import CHANGED_ANSWER, CHANGED_REQUEST, PLAIN, STATUS_NAMES, Record
 
@@ -27,14 +27,27 @@ class Execution(NamedTuple):
     error: str | None = None
 
 
-def executions_of(records: Iterable[Record]) -> list[Execution]:
-    """What has ended, in order."""
-    found = []
-    for head, self_s, total_s, given, ended in records:
-        extra = given or PLAIN
-        status = STATUS_NAMES[extra.status]
-        found.append(Execution(head.id, status, self_s, total_s, ended, extra.skipped, extra.error))
-    return found
+class Executions(Sequence[Execution]):
+    """What has ended, in order, and what is still to end; each is made when it is read."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, at: int) -> Execution: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Execution]: ...
+    def __getitem__(self, at: int | slice) -> Execution | list[Execution]:
+        return [*map(_execution, self._records[at])] if isinstance(at, slice) else _execution(self._records[at])
+
+
+def _execution(record: Record) -> Execution:
+    head, self_s, total_s, given, ended = record
+    extra = given or PLAIN
+    return Execution(head.id, STATUS_NAMES[extra.status], self_s, total_s, ended, extra.skipped, extra.error)
 
 
 class ChainFacts(Protocol):

@@ -1,7 +1,4 @@
-"""The vocabulary: requests, answers, and the parts of a streamed answer.
-
-Nothing here imports a third party, and nothing here knows about middleware.
-"""
+"""The vocabulary: requests, answers, and the parts of a streamed answer. It knows no third party and no middleware."""
 
 from __future__ import annotations
 
@@ -274,8 +271,9 @@ class Attempt:
     time_to_first_part: float | None = None
     committed: bool = False
     usage: Usage = field(default_factory=Usage)
-    started: float | None = None
-    """By `time.perf_counter`."""
+    started: float | None = None  # by `time.perf_counter`, as `ended`
+    ended: float | None = None
+    way: tuple[Any, ...] = field(default=(), repr=False, compare=False)  # (for the chain)
 
 
 @runtime_checkable

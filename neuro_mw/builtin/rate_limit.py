@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from neuro_mw import ConfigError, MiddlewareContext, Outcome, Params, RateLimitExceeded
+from neuro_mw import Attempt, ConfigError, MiddlewareContext, Outcome, Params, RateLimitExceeded
 from neuro_mw.state import Peek, Rate, Return, Script, StoreUnavailable, Take
 from neuro_mw.tokens import count_tokens
 
@@ -145,19 +145,20 @@ class RateLimit(Keeping):
         taken: _Taken | None = state.get("taken")
         scripts: Sequence[Script] = ()
         if taken is not None and taken.number:
-            if outcome.status in ("failed", "cancelled") and not context.attempts_inside(self):
+            attempts = context.attempts_inside(self)
+            if outcome.status in ("failed", "cancelled") and not attempts:
                 scripts = self._returns(taken)
             elif taken.number > self._requests:
-                scripts = self._settles(taken, context)
+                scripts = self._settles(taken, attempts)
         if self.memory is None or (scripts and (self._waits or "local" in state)):
             return self._end(taken, scripts, context)
         self.write_now(scripts)
         return None
 
-    def _settles(self, taken: _Taken, context: MiddlewareContext) -> Sequence[Script]:
+    def _settles(self, taken: _Taken, attempts: Sequence[Attempt]) -> Sequence[Script]:
         """What puts the tokens that were used in the place of the estimate."""
         used = 0
-        for attempt in context.attempts_inside(self):
+        for attempt in attempts:
             usage = told(attempt)
             if usage is not None:
                 used += int(usage.total_tokens or 0)

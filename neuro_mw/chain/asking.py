@@ -87,7 +87,8 @@ async def _once(target: LanguageModel, params: Params, ctx: MiddlewareContext) -
         attempt.error = error
         raise
     finally:
-        attempt.duration = clock() - started
+        attempt.ended = clock()
+        attempt.duration = attempt.ended - started
         await _tell(attempt, ctx)
 
 

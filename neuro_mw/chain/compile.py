@@ -15,7 +15,7 @@ from .generate import GenerateNode, ModelNode
 from .identity import inside, made_of
 from .link import Inner, Link
 from .passage import Passage, Root
-from .routing import Router, holds, start_layer
+from .routing import Router, holds, idle_in, start_layer
 from .stream import Delivery, Segment, deliver
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Chain:
         self.ids = tuple(layer.id for layer in layers)
         self._told = model_id if starts_itself else None  # the model has to be told: it was changed in the call
         self._starting = [layer for layer in layers if layer.instance.has_startup]
-        self._idling = [] if decided else [layer for layer in layers if layer.instance.may_idle]
+        self._idling = [] if decided else [one for one in layers if one.instance.may_idle and one.has_hooks()]
         self._variants: Bounded[frozenset[str], Chain] = Bounded(_CACHED_VARIANTS)
         self._fingerprint: str | None = None
         self._inside: dict[tuple[int, Mode], Inside] = {}
@@ -128,8 +128,9 @@ class Chain:
         return self._without(skipped, ctx)
 
     def _idle(self, ctx: MiddlewareContext) -> dict[str, str]:
-        """The layers that have nothing to do in this call, and why."""
-        return {layer.id: why for layer in self._idling if (why := layer.idles(ctx.provider, ctx.model)) is not None}
+        """The layers that have nothing to do in this call, and why. Each is asked once in a call."""
+        layers = [layer for layer in self._idling if layer.conditions.allows_mode(ctx.mode)]
+        return {layer.id: why for layer in layers if (why := idle_in(layer, ctx)) is not None}
 
     def _without(self, skipped: dict[str, str], ctx: MiddlewareContext) -> Chain:
         if skipped:
@@ -220,19 +221,20 @@ class Chain:
         """See `MiddlewareContext.inside`."""
         found = self._inside.get((id(middleware), mode))
         if found is None:
-            layers = [layer for layer in self.layers[self._at(middleware) + 1 :] if layer.conditions.allows_mode(mode)]
+            at = self._at(middleware)
+            if at is None:
+                raise NeuroError("a middleware asks what is inside of it, and is not in the chain of this call")
+            layers = [layer for layer in self.layers[at + 1 :] if layer.conditions.allows_mode(mode)]
             found = self._inside[id(middleware), mode] = inside(layers, self.model)
         return found
 
     def outside(self, middleware: object) -> frozenset[str]:
-        """The ids of all that is further out than a middleware."""
-        return self.outer.union(self.ids[: self._at(middleware)])
+        """The ids of all that is further out than a middleware; none where it is not here."""
+        at = self._at(middleware)
+        return frozenset() if at is None else self.outer.union(self.ids[:at])
 
-    def _at(self, middleware: object) -> int:
-        for at, layer in enumerate(self.layers):
-            if layer.middleware is middleware:
-                return at
-        raise NeuroError("a middleware asks what is inside of it, and is not in the chain of this call")
+    def _at(self, middleware: object) -> int | None:
+        return next((at for at, layer in enumerate(self.layers) if layer.middleware is middleware), None)
 
 
 def _unused(*_: Any) -> Any:

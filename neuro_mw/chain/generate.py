@@ -272,12 +272,12 @@ class ModelNode:
             response = fresh(check_response(await self.model.generate(params), ctx))
         except BaseException as error:
             now = clock()
-            attempt.error, attempt.duration = error, now - started
+            attempt.error, attempt.duration, attempt.ended = error, now - started, now
             parent.raised(error)
             parent.left(started, now)
             raise
         now = clock()
-        attempt.duration, attempt.committed, attempt.usage = now - started, True, response.usage
+        attempt.duration, attempt.ended, attempt.committed, attempt.usage = now - started, now, True, response.usage
         parent.seen = signature(response)
         if parent.special:
             parent.answered(started, now)

@@ -56,13 +56,13 @@ class ModelStream:
     def finished(self, finish: Finish, away_s: float) -> None:
         """The Finish came."""
         self.began(away_s)
-        self.attempt.usage, self.attempt.duration = finish.usage, self._passed(away_s)
+        self.attempt.usage, self.attempt.duration, self.attempt.ended = finish.usage, self._passed(away_s), clock()
 
     def closed(self, error: BaseException | None, away_s: float) -> None:
         """The stream is closed, perhaps before its end."""
         self.attempt.error = error
         if self.attempt.duration is None:
-            self.attempt.duration = self._passed(away_s)
+            self.attempt.duration, self.attempt.ended = self._passed(away_s), clock()
 
     async def _replayed(self, model: LanguageModel, params: Params, ctx: MiddlewareContext) -> AsyncIterator[Part]:
         """The parts of a whole answer, which is paid for however much of it is read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,20 @@ async def holds(layer: Layer, ctx: MiddlewareContext) -> tuple[bool, str]:
             return layer.is_guard, f"its custom condition failed ({type(error).__name__})"
         note(error, f"middleware '{layer.id}' failed in conditions.custom ({ctx.provider}/{ctx.model})")
         raise
+
+
+def idle_in(layer: Layer, ctx: MiddlewareContext) -> str | None:
+    """Why a layer has nothing to do in this call; one that cannot say it runs, which is counted."""
+    said = ctx._call.idle
+    if layer.id not in said:
+        said[layer.id] = None
+        try:
+            said[layer.id] = layer.idles()
+        except (Exception, CancelledError) as error:  # noqa: BLE001  # nobody has cancelled what awaits nothing
+            layer.stats.skip()
+            layer.log_skipped(error, "idle", ctx.provider, ctx.model, "runs")
+            ctx._call.failures.append(layer.id)
+    return said[layer.id]
 
 
 async def start_layer(layer: Layer) -> None:

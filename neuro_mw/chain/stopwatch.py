@@ -52,7 +52,7 @@ class Stopwatch:
         """An inward call begins."""
         if not self.depth:
             self.paused_at = now
-            if self.timer is not None:
+            if self.timer is not None and not self.timer.expired():
                 self.timer.reschedule(None)
         self.depth += 1
 
@@ -61,7 +61,7 @@ class Stopwatch:
         self.depth -= 1
         if not self.depth:
             self.inner_s += now - self.paused_at
-            if self.timer is not None:
+            if self.timer is not None and not self.timer.expired():
                 self._set_timer()
 
     def left(self, started: float, now: float) -> None:

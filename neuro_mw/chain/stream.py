@@ -128,22 +128,29 @@ class Segment:
                     set_partial(error, inner.let_in.response())
             raise
         finally:
-            if not running:  # the consumer left while it held the stream
-                flow.away_s += clock() - left
-            await flow.leave()
-            if running:
+            if not running:  # the consumer left while it held the stream; it waits for the closing as for a part
+                plain = parent.begin_pull(now := clock())
+                flow.away_s += now - left
+            try:
+                await flow.leave()
+            finally:
                 parent.end_pull(now, clock(), plain)
 
 
 class Delivery:
     """What the consumer of a stream can read when it has ended."""
 
-    __slots__ = ("collector", "over", "response")
+    __slots__ = ("collector", "over", "response", "shown")
 
     def __init__(self) -> None:
-        self.collector = Collector()
+        self.collector = self.shown = Collector()  # `shown`: what the consumer was given
         self.over = ""  # what became of the stream, once nothing more can come
         self.response: Response | None = None
+
+    @property
+    def text(self) -> str:
+        """The text that the consumer was given."""
+        return "".join(self.shown._text)
 
 
 async def deliver(
@@ -151,7 +158,7 @@ async def deliver(
 ) -> AsyncIterator[Part]:
     """The outermost point: collects what leaves, attaches the receipt, turns a block into RequestBlocked if asked."""
     collector, call = delivery.collector, ctx._call
-    shown = Collector() if raise_blocks else collector  # what the consumer was given
+    shown = delivery.shown = Collector() if raise_blocks else collector
     withheld: list[Part] = []
     source: Any = None
     over = "was closed"
@@ -160,7 +167,7 @@ async def deliver(
         if "stream" in params:  # the caller said it by calling; among layers, False asks for `generate` (ModelStream)
             params = {key: value for key, value in params.items() if key != "stream"}
         await chain.start()
-        call.router, call.params, ctx._chain = chain.router, params, chain
+        call.router, call.params, call.chain, ctx._chain = chain.router, params, chain, chain
         root = Root(chain.link, ctx, params)
         params, target, link = root.inward(params)
         source = link.stream(params, target, root, None)

@@ -510,6 +510,36 @@ def test_attempts_that_overlap_have_each_its_own_time(sdk, mode):
     assert abs(events[1].timestamp - slow.end_time) < 1e6
 
 
+def test_what_ended_before_the_reader_held_the_stream_was_not_held(sdk):
+    """A draft is made and thrown away, then a second answer is read slowly."""
+
+    async def drafts(do_stream, params, context):
+        async for _ in do_stream(params):
+            pass
+        async for part in do_stream(params):
+            yield part
+
+    async def main():
+        control = middleware("drafts", kind="control", priority=60, wrap_stream=drafts)
+        layers = [sdk.tracing(middleware_spans=True), control, Timeout(total_s=9)]
+        model = wrap(FaultyModel("hello", cuts=[1]), *layers)
+        async with model.stream("hi") as stream:
+            async for _ in stream:
+                await asyncio.sleep(0.03)
+
+    run(main())
+    *children, span = sdk.spans
+    names = [child.name for child in children]
+    assert names == ["middleware timeout"] * 2 + ["middleware drafts"] + ["attempt gpt-4o"] * 2
+    draft, read, drafts_own, first, second = children
+    for early in (draft, first):
+        assert early.end_time - early.start_time < 30_000_000
+        assert early.end_time <= read.start_time + 1e6
+    for held in (read, drafts_own, second):
+        assert held.end_time - held.start_time > 140_000_000
+        assert span.start_time - 1e6 <= held.start_time <= held.end_time <= span.end_time + 1e6
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_no_child_spans_unless_asked(sdk, mode):
     run(call(wrap(ScriptedModel("x"), sdk.tracing(), Retry()), mode))

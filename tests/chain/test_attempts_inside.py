@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuro_mw import (
+    Attempt,
     Finish,
     Middleware,
     MiddlewareContext,
     MiddlewareMetadata,
-    NeuroError,
     Response,
     TextDelta,
     middleware,
@@ -116,18 +116,35 @@ def test_outside_of_a_call_there_is_none():
     assert MiddlewareContext("openai", "gpt-4o").attempts_inside(middleware("x")) == []
 
 
-def test_a_middleware_that_is_not_in_the_chain_is_told_so():
-    stranger, caught = middleware("stranger"), []
+def test_one_that_stands_behind_another_gets_those_beside_it_as_well():
+    """It is not in the chain itself, as where a middleware hands on to one that it holds."""
+    stranger, found = middleware("stranger"), []
 
     async def asks(do_generate, params, context):
-        await do_generate(params)
-        answer = await do_generate(params)
-        try:
-            context.attempts_inside(stranger)
-        except NeuroError as error:
-            caught.append(error)
+        for _ in range(2):
+            answer = await do_generate(params)
+            found.append(len(context.attempts_inside(stranger)))
         return answer
 
     asyncio.run(wrap(Numbered(), middleware("asks", wrap_generate=asks)).generate("x", path=(), made=[]))
-    (error,) = caught
-    assert "is not in the chain" in str(error)
+    assert found == [1, 2]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_attempt_that_a_middleware_noted_itself_spoils_nothing(mode):
+    """It belongs to the call, and to no passage that came later."""
+    found = []
+
+    async def notes(do_generate, params, context):
+        context.attempts.append(Attempt("other", "model"))
+        return await do_generate(params)
+
+    async def twice(do_generate, params, context):
+        await do_generate(params)
+        answer = await do_generate(params)
+        found.append([one.model for one in context.attempts_inside(outer)])
+        return answer
+
+    outer = middleware("twice", kind="control", priority=90, wrap_generate=twice)
+    asyncio.run(call(wrap(Numbered(), outer, middleware("notes", wrap_generate=notes)), mode, path=(), made=[]))
+    assert found == [["model", "gpt-4o", "model", "gpt-4o"]]

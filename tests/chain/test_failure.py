@@ -353,6 +353,64 @@ def test_what_a_stream_hook_does_behind_its_last_part_is_judged_as_well(ask, kin
     assert response.receipt.layers["slow"]["failures_skipped"] == 1
 
 
+@pytest.mark.parametrize("waits", [slow_def, None])
+def test_the_time_to_close_an_inner_stream_is_not_the_hooks_own(ask, waits):
+    """Whether the provider blocks or awaits."""
+
+    class Model:
+        provider, model_id = "openai", "gpt-4o"
+
+        async def generate(self, params):
+            return Response(text="he")
+
+        async def stream(self, params):
+            try:
+                yield TextDelta("he")
+                yield TextDelta("llo")
+                yield Finish("stop")
+            finally:
+                if waits is None:
+                    await asyncio.sleep(0.05)
+                else:
+                    waits(None)
+
+    async def first_part(do_stream, params, context):
+        parts = do_stream(params)
+        async for part in parts:
+            yield part
+            break
+        yield Finish("length")
+        await parts.aclose()
+
+    made = middleware("first", kind="control", wrap_stream=first_part)
+    response = ask(Model(), made, config={"first": {"timeout_s": 0.02}})
+    assert response.text == "he"
+    assert response.receipt.layers["first"]["self_time"] < 20
+
+
+@pytest.mark.parametrize("kind", ["observer", "control"])
+def test_a_hook_that_hangs_in_mid_stream_is_stopped_and_closes_what_it_pulled(kind):
+    async def hangs(do_stream, params, context):
+        parts = do_stream(params)
+        try:
+            yield await anext(parts)
+            await asyncio.sleep(60)
+        finally:
+            await parts.aclose()
+
+    async def main():
+        model = ScriptedModel("hello world", cuts=(4,))
+        made = middleware("slow", kind=kind, wrap_stream=hangs)
+        wrapped = wrap(model, made, middleware_config={"slow": {"timeout_s": 0.02}})
+        return await call(wrapped, "stream")
+
+    if kind == "control":
+        with pytest.raises(MiddlewareTimeout, match=r"'slow' took longer than timeout_s=0\.02"):
+            asyncio.run(main())
+    else:
+        assert asyncio.run(main()).text == "hello world"
+
+
 def test_a_slow_on_end_never_reaches_the_caller(ask):
     async def hang(outcome, context):
         await asyncio.sleep(60)

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from neuro_mw import Middleware, MiddlewareMetadata
+from neuro_mw import Blocked, Middleware, MiddlewareFactory, MiddlewareMetadata, RegistrationError, middleware
+from neuro_mw.builtin.cache import Cache
 from neuro_mw.testing import ScriptedModel
 
 from .conftest import MODES, call, wrap
@@ -56,6 +57,111 @@ def test_one_that_cannot_say_runs(mode, caplog):
     assert asyncio.run(call(model, mode)).text == "<hello>"
     assert "'sleepy' failed in idle (ValueError" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("error", [ValueError("a secret"), asyncio.CancelledError()])
+def test_that_it_cannot_say_is_on_the_receipt(mode, error):
+    sleepy = Sleepy(error=error)
+    model = wrap(ScriptedModel("hello"), sleepy)
+    response = asyncio.run(call(model, mode))
+    assert response.text == "<hello>"
+    assert response.receipt.layers["sleepy"]["failures_skipped"] == 1
+    assert sleepy.tally.counts() == {}
+
+
+def test_explain_says_that_it_cannot_say_and_counts_nothing():
+    factory = MiddlewareFactory(preset=None, plugins=False, middleware=[Sleepy(error=ValueError("a secret"))])
+    model = factory.apply_middleware(ScriptedModel())
+    assert model.explain()["sleepy"].reason.endswith("could not say whether it is idle (ValueError)")
+    assert "sleepy" not in factory.registry.get_aggregated_stats()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("said", [False, True, "", 0, [], "coroutine"])
+def test_what_is_no_reason_takes_no_guard_out(mode, said, caplog):
+    async def nothing():
+        return None
+
+    class Odd(Sleepy):
+        def idle(self):
+            return nothing() if said == "coroutine" else said
+
+        wrap_generate = Sleepy.wrap_generate  # of the class that says it
+
+    response = asyncio.run(call(wrap(ScriptedModel("hello"), Odd()), mode))
+    assert response.text == "<hello>"
+    assert response.receipt.layers["sleepy"]["failures_skipped"] == 1
+    assert "failed in idle (MiddlewareError" in caplog.text
+
+
+def odd_idle(value):
+    made = Sleepy()
+    made.idle = value
+    return made
+
+
+async def later():
+    return None
+
+
+@pytest.mark.parametrize("odd", [30, later, lambda context: None])
+def test_what_is_no_plain_method_is_refused(odd):
+    with pytest.raises(RegistrationError, match=r"'sleepy'.*idle"):
+        wrap(ScriptedModel(), odd_idle(odd))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_later_class_with_hooks_of_its_own_is_not_taken_out_by_what_an_earlier_one_says(mode):
+    class Guard(Sleepy):
+        def transform_params(self, params, context):
+            raise Blocked("no")
+
+    assert asyncio.run(call(wrap(ScriptedModel("hello"), Guard("asleep")), mode)).blocked is not None
+
+    class Same(Sleepy):
+        extra = 1
+
+    assert asyncio.run(call(wrap(ScriptedModel("hello"), Same("asleep")), mode)).text == "hello"
+
+    hooked = Sleepy("asleep")
+    hooked.transform_params = lambda params, context: {**params, "seed": 1}
+    assert asyncio.run(call(wrap(ScriptedModel("hello"), hooked), mode)).text == "<hello>"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_is_asked_once_in_a_call(mode):
+    """So that a guard that ran before is there after a change of model as well."""
+    sleepy = Sleepy()
+
+    async def again(do_generate, params, context):
+        await do_generate(params)
+        sleepy.why = "asleep now"
+        return await do_generate({**params, "model": "another"})
+
+    model = wrap(ScriptedModel("hello"), middleware("again", kind="control", priority=50, wrap_generate=again), sleepy)
+    assert asyncio.run(call(model, mode)).text == "<hello>"
+    assert asyncio.run(call(model, mode)).text == "hello"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cache_shares_nothing_over_a_model_whose_guard_may_be_idle(mode):
+    """What was answered while it was would be served when it is not."""
+    sleepy = Sleepy("asleep")
+    model = wrap(wrap(ScriptedModel("hello"), sleepy), Cache())
+    assert asyncio.run(call(model, mode)).text == "hello"
+    sleepy.why = None
+    assert asyncio.run(call(model, mode)).text == "<hello>"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_layer_that_is_not_for_this_mode_is_not_asked(mode):
+    other = "stream" if mode == "generate" else "generate"
+    sleepy = Sleepy(error=ValueError())
+    model = wrap(ScriptedModel("hello"), sleepy, middleware_config={"sleepy": {"conditions": {"modes": [other]}}})
+    response = asyncio.run(call(model, mode))
+    assert "mode" in response.receipt.layers["sleepy"]["reason"]
+    assert response.receipt.layers["sleepy"].get("failures_skipped", 0) == 0
 
 
 @pytest.mark.parametrize("mode", MODES)

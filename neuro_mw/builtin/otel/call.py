@@ -52,8 +52,8 @@ class TracedCall:
 
     __slots__ = (
         "_began", "_chunk", "_collector", "_content", "_context", "_executions", "_inside", "_last_s", "_layer",
-        "_params", "_questions", "_refused", "_span", "_started", "_streams", "_telemetry", "_who", "error", "failed",
-        "finish", "first_s", "info", "status", "waited_s",
+        "_left", "_params", "_questions", "_refused", "_span", "_started", "_streams", "_telemetry", "_who", "error",
+        "failed", "finish", "first_s", "info", "status", "waited_s",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,7 @@ class TracedCall:
         self._chunk: Attributes | None = None  # of the metric of chunks, made with the first one
         self.first_s: float | None = None
         self.waited_s = self._last_s = 0.0
+        self._left: float | None = None  # since when a consumer may hold the stream
         self._started = self._began = clock()
 
     def _start(self, tracer: Any) -> None:
@@ -107,7 +108,10 @@ class TracedCall:
 
     def leave(self, outside: Context | None, error: BaseException | None = None) -> None:
         """What ran inside has returned, or raised: outside, all is as it was."""
-        self.waited_s += clock() - self._began
+        now = clock()
+        self.waited_s += now - self._began
+        if self._left is None:
+            self._left = now
         if outside is None:
             return
         current = get_current()
@@ -201,11 +205,11 @@ class TracedCall:
             span.set_status(_ERROR)
         span.set_attributes(attributes)
         ran = executions(context, self._executions)
-        away_s = max(0.0, now - self._started - self.waited_s)
-        add_events(span, context, ran, attempts, asked, away_s=away_s, now=now, now_ns=now_ns)
+        held_s = max(0.0, now - self._started - self.waited_s)
+        add_events(span, context, ran, attempts, asked, now=now, now_ns=now_ns)
         if self._telemetry.middleware_spans:
             add_spans(self._telemetry.tracer, set_span_in_context(span), ran, attempts,
-                      began=self._started, away_s=away_s, now=now, now_ns=now_ns)  # fmt: skip
+                      began=self._started, held_since=self._left, held_s=held_s, now=now, now_ns=now_ns)  # fmt: skip
 
     def _tell(self, content: Content, response: Response | None, sent: Params | None) -> None:
         """What was sent to a model, if any was, and what was let go: last of all, where a span has all else."""

@@ -46,26 +46,21 @@ def attempt_attributes(attempt: Attempt, asked: tuple[str, str]) -> Attributes:
     return found
 
 
-def lasted(attempt: Attempt, away_s: float, now: float) -> tuple[float, float]:
-    """When an attempt began and ended; `now` is the end of one that is still under way.
-
-    Its duration leaves out the time in which the consumer held a stream, and that is the one whose parts it got.
-    """
-    began = now if attempt.started is None else attempt.started
-    if attempt.duration is None:
-        return began, now
-    return began, min(now, began + attempt.duration + (away_s if attempt.committed else 0.0))
+def lasted(attempt: Attempt, now: float) -> tuple[float, float]:
+    """When an attempt began and ended; `now` is the end of one that is still under way, or whose end nobody told."""
+    ended = now if attempt.ended is None else attempt.ended
+    return (ended if attempt.started is None else attempt.started), ended
 
 
 def add_events(span: Any, context: MiddlewareContext, ran: Sequence[Ran], attempts: Sequence[Attempt],
-               asked: Sequence[Attempt], *, away_s: float, now: float, now_ns: int) -> None:  # fmt: skip
+               asked: Sequence[Attempt], *, now: float, now_ns: int) -> None:  # fmt: skip
     """An event for each middleware, for each attempt, and for each question of its own that a middleware asked a model,
     at the time when it ended, and in that order.
     """
     here = context.provider, context.model
     events = [(ended, name.MIDDLEWARE_EVENT, attributes) for _, attributes, _, ended in ran]
-    for event, made, away in ((name.ATTEMPT_EVENT, attempts, away_s), (name.ASK_EVENT, asked, 0.0)):
-        events += [(lasted(one, away, now)[1], event, attempt_attributes(one, here)) for one in made]
+    for event, made in ((name.ATTEMPT_EVENT, attempts), (name.ASK_EVENT, asked)):
+        events += [(lasted(one, now)[1], event, attempt_attributes(one, here)) for one in made]
     for ended, event, attributes in sorted(events, key=_first):
         span.add_event(event, attributes, now_ns - int((now - ended) * 1e9))
 
@@ -77,14 +72,15 @@ def add_spans(
     attempts: Sequence[Attempt],
     *,
     began: float,
-    away_s: float,
+    held_since: float | None,
+    held_s: float,
     now: float,
     now_ns: int,
 ) -> None:
     """A child span for each middleware and each attempt, none of which began before the call did.
 
-    ``away_s`` is the time in which the consumer held a stream: it counts in none of them, and passed for all that still
-    ran.
+    ``held_s`` is the time in which the consumer held the stream, the first time since ``held_since``: it counts in no
+    time of a middleware, and passed for all that still ran then.
     """
 
     def add(title: str, attributes: Attributes, start: float, ended: float) -> None:
@@ -92,7 +88,8 @@ def add_spans(
         tracer.start_span(title, parent, attributes=attributes, start_time=start_ns).end(end_ns)
 
     for id, attributes, total_s, ended in ran:
-        add(f"middleware {id}", attributes, ended - total_s - away_s, ended)
+        held = held_since is not None and ended > held_since
+        add(f"middleware {id}", attributes, ended - total_s - (held_s if held else 0.0), ended)
     for attempt in attempts:
         title = f"attempt {sendable(attempt.model)}"
-        add(title, attempt_attributes(attempt, ("", "")), *lasted(attempt, away_s, now))
+        add(title, attempt_attributes(attempt, ("", "")), *lasted(attempt, now))
