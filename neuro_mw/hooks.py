@@ -96,9 +96,8 @@ def check_signature(hook: Any, name: str, arguments: int, id: str) -> None:
     try:
         signature.bind(*(None,) * arguments)
     except TypeError:
-        wanted = {2: "(params, context)", 3: f"(do_{name.removeprefix('wrap_')}, params, context)"}
-        wanted[0] = "()"
-        form = "(outcome, context)" if name == "on_end" else wanted[arguments]
+        wanted = {0: "()", 2: "(params, context)", 3: f"(do_{name.removeprefix('wrap_')}, params, context)"}
+        form = "(outcome, context)" if name == "on_end" else wanted[HOOK_ARGUMENTS.get(name, 0)]
         raise RegistrationError(
             f"middleware {id!r}: {name}{signature} has a wrong signature; it is called positionally as {name}{form}"
         ) from None

@@ -125,7 +125,10 @@ def test_every_shipped_preset_answers(name, mode):
         response = model.stream_sync("my key is sk-proj-9f3a7c51e2b84d60aa17, keep it").response()
     guarded = "guardrails" in CHAINS[name]
     assert response.text == f"my key is {'[REDACTED]' if guarded else 'sk-proj-9f3a7c51e2b84d60aa17'}, keep it"
-    assert {layer["status"] for layer in response.receipt.layers.values()} == {"completed"}
+    left_out = {"tracing": "no SDK of OpenTelemetry is set up"}
+    for id, layer in response.receipt.layers.items():
+        assert layer.get("reason") == left_out.get(id)
+        assert layer["status"] == ("skipped" if id in left_out else "completed")
     assert ("analytics" in response.metadata) == ("analytics" in CHAINS[name])
 
 
