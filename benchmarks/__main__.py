@@ -31,6 +31,9 @@ MODULES = {
     "tracing": "tracing",
     "logging": "logs",
     "scrape": "scrape",
+    "pseudonyms": "pseudonyms",
+    "reasoning": "reasoning",
+    "tool_guard": "tool_guard",
 }
 TITLES = {
     "chain": "one generate through no-op layers, microseconds a call",
@@ -46,6 +49,9 @@ TITLES = {
     "tracing": "a span and the metrics of OpenTelemetry, microseconds a call: with the SDK's batch processor",
     "logging": "one record for each call, microseconds a call: its own (to an empty layer), in all",
     "scrape": "reading the stats of 20 middlewares that ran for 10 models, microseconds",
+    "pseudonyms": "placeholders in a request and back in an answer, microseconds; a chunk is 4 characters",
+    "reasoning": "reasoning between tags, microseconds a chunk of 4 characters",
+    "tool_guard": "the tool calls of an answer judged, microseconds",
 }
 
 

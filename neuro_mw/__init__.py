@@ -21,11 +21,11 @@ _NAMES = {
     "conditions": ("Conditions",),
     "errors": (
         "AuthenticationFailed", "BadRequest", "Blocked", "BudgetExceeded", "CircuitOpen", "ConfigError",
-        "ContentRefused", "ContextTooLong", "DuplicateMiddleware", "LimitError", "MiddlewareError",
+        "ContentRefused", "ContextTooLong", "DuplicateMiddleware", "EvaluationFailed", "LimitError", "MiddlewareError",
         "MiddlewareTimeout", "NeuroError", "OrderError", "PluginError", "PresetNotFound", "ProviderError",
         "ProviderRateLimited", "ProviderTimeout", "ProviderUnavailable", "RateLimitExceeded", "RegistrationError",
-        "RequestBlocked", "StreamError", "StreamInterrupted", "TokenLimitExceeded", "UnknownMiddleware", "UnknownName",
-        "nearest",
+        "RequestBlocked", "StreamError", "StreamInterrupted", "StructuredOutputError", "TokenLimitExceeded",
+        "UnknownMiddleware", "UnknownName", "nearest",
     ),
     "detectors": ("Detector", "known_detectors"),
     "explain": ("ChainPlan", "PlanEntry"),
@@ -109,6 +109,9 @@ if TYPE_CHECKING:
         DuplicateMiddleware as DuplicateMiddleware,
     )
     from .errors import (
+        EvaluationFailed as EvaluationFailed,
+    )
+    from .errors import (
         LimitError as LimitError,
     )
     from .errors import (
@@ -155,6 +158,9 @@ if TYPE_CHECKING:
     )
     from .errors import (
         StreamInterrupted as StreamInterrupted,
+    )
+    from .errors import (
+        StructuredOutputError as StructuredOutputError,
     )
     from .errors import (
         TokenLimitExceeded as TokenLimitExceeded,

@@ -44,8 +44,18 @@ def loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if _loop is None or _loop.is_closed():
             _loop = asyncio.new_event_loop()
-            threading.Thread(target=_loop.run_forever, name="neuro_mw-sync", daemon=True).start()
+            threading.Thread(target=_serve, args=(_loop,), name="neuro_mw-sync", daemon=True).start()
         return _loop
+
+
+def _serve(background: asyncio.AbstractEventLoop) -> None:
+    """Run the loop for all, also where a task of somebody's raises SystemExit, which ends `run_forever`."""
+    while True:
+        try:
+            background.run_forever()
+            return
+        except BaseException:  # noqa: BLE001  # it is that task's own; others wait for theirs
+            continue
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -55,20 +65,25 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         work.close()
         raise RuntimeError("a sync call inside of a middleware would wait for itself: use the async one")
     result: Future[T] = Future()
-    tasks: list[asyncio.Task[T]] = []
+    tasks: list[asyncio.Task[None]] = []
 
     def begin() -> None:
-        task = background.create_task(work, context=copy_context_of_caller)
+        task = background.create_task(done(), context=copy_context_of_caller)
         tasks.append(task)
-        task.add_done_callback(_hand_over)
+        task.add_done_callback(end)
 
-    def _hand_over(task: asyncio.Task[T]) -> None:
+    async def done() -> None:
+        try:
+            result.set_result(await work)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # SystemExit is for who called, not for the loop
+            result.set_exception(error)
+
+    def end(task: asyncio.Task[None]) -> None:
+        work.close()  # where it never began
         if task.cancelled():
             result.cancel()
-        elif (error := task.exception()) is not None:
-            result.set_exception(error)
-        else:
-            result.set_result(task.result())
 
     copy_context_of_caller = copy_context()
     background.call_soon_threadsafe(begin)

@@ -113,19 +113,23 @@ class MiddlewareContext:
         return self._call.asked
 
     async def ask(
-        self, prompt: str | Params, /, *, model: str | None = None, timeout_s: float | None = None, retries: int = 0
-    ) -> Response:
+        self, prompt: str | Params, /, *, model: str | None = None, timeout_s: float | None = None, retries: int = 0,
+        tries: list[Attempt] | None = None,
+    ) -> Response:  # fmt: skip
         """Ask a model, past all layers: for middlewares that let a model judge.
 
         ``model`` is "provider/model", or a model of the provider that this call goes to; None is the model that this
         call goes to. The caller's own address and key of that provider hold for it, too. ``timeout_s`` bounds all tries
-        together; ``retries`` more are made where the provider's error is one that may pass. Each try is on ``asked``.
+        together; ``retries`` more are made where the provider's error is one that may pass. Each try is on ``asked``,
+        and added to the list that is given as ``tries``.
         Raises ProviderError (ProviderTimeout for its own limit), ConfigError where the model cannot be resolved or an
         argument makes no sense, and NeuroError where the context is not that of a call.
         """
         if self._call.router is None:
             raise NeuroError("a model can only be asked within a call: this context is not one of a hook")
-        response: Response = await self._call.router.ask(self, prompt, model, timeout_s, retries)
+        response: Response = await self._call.router.ask(
+            self, prompt, model, timeout_s, retries, [] if tries is None else tries
+        )
         return response
 
     def inside(self, middleware: object) -> Inside:

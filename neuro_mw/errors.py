@@ -13,6 +13,8 @@ The tree::
       PluginError                 an entry point that could not be loaded; the cause is ``__cause__``
       MiddlewareError             a hook returned nothing or a wrong type
         MiddlewareTimeout
+        StructuredOutputError     an answer is not what its schema asks for
+        EvaluationFailed          an answer is not good enough, or could not be judged
       Blocked                     raised by hooks to refuse a request or an answer
       RequestBlocked              what a caller gets with on_block="raise" or Response.raise_for_block()
       StreamError                 consumed twice, closed
@@ -67,14 +69,9 @@ class ConfigError(NeuroError):
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        file: str | None = None,
-        key: str | None = None,
-        expected: str | None = None,
+        self, message: str, *, file: str | None = None, key: str | None = None, expected: str | None = None,
         nearest: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.reason, self.file, self.key, self.expected, self.nearest = message, file, key, expected, nearest
         super().__init__(message)
 
@@ -134,6 +131,28 @@ class MiddlewareError(NeuroError):
 
 class MiddlewareTimeout(MiddlewareError):
     """A middleware's own time in one hook went past its ``timeout_s``."""
+
+
+class StructuredOutputError(MiddlewareError):
+    """An answer is not what its schema asks for; ``errors`` has the ``path`` and the ``message`` of each problem.
+
+    Neither repeats the answer: names that are not in the schema are "*". ``reasks``: how often it was asked for again.
+    """
+
+    def __init__(self, message: str, *, errors: Iterable[dict[str, str]] = (), reasks: int = 0, **whose: Any) -> None:
+        self.errors, self.reasks = list(errors), reasks
+        super().__init__(message, **whose)
+
+
+class EvaluationFailed(MiddlewareError):
+    """No attempt was good enough, or no verdict was to be had: ``reason`` is "below_threshold" or "judge_failed".
+
+    ``evaluation`` is what would be in the metadata of the answer, without the judge's feedback, which may quote it.
+    """
+
+    def __init__(self, message: str, *, reason: str, evaluation: dict[str, Any], **whose: Any) -> None:
+        self.reason, self.evaluation = reason, evaluation
+        super().__init__(message, **whose)
 
 
 class Blocked(NeuroError):
@@ -271,11 +290,7 @@ def set_partial(error: BaseException, partial: Response) -> None:
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known name that comes closest to `name`, or None where nothing is close.
-
-    >>> nearest("secuirty", ["default", "security"])
-    'security'
-    """
+    """The known name that comes closest, or None: of ``nearest("secuirty", ["default", "security"])`` "security"."""
     import difflib  # only ever needed on the way to an error
 
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)

@@ -51,6 +51,9 @@ def plain(value: Any) -> Any:
         return sorted(repr(plain(item)) for item in value)
     if value is None or isinstance(value, str | bytes | int | float):
         return value
+    arguments = getattr(value, "__args__", None)
+    if isinstance(arguments, tuple):  # of list[int], int | None
+        return [plain(getattr(value, "__origin__", type(value))), *map(plain, arguments)]
     return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -15,12 +16,19 @@ if TYPE_CHECKING:
     from .explain import ChainPlan
     from .stats import MiddlewareChainStats
 
+_OPENING = re.compile(  # a bracket, and what may be behind it in JSON
+    r'\{\s*+(?:["}]|\Z)|\[\s*+(?:[]{["\-0-9]|true|false|null|(?:tr?u?|fa?l?s?|nu?l?)?\Z)'
+)
+
 
 class Delivered(Protocol):
     """What a stream leaves behind."""
 
     response: Response | None
     over: str
+
+    @property
+    def text(self) -> str: ...
 
 
 class BoundChain(Protocol):
@@ -176,6 +184,20 @@ class Stream:
             if isinstance(part, TextDelta):
                 yield part.text
 
+    def partial_object(self) -> Any:
+        """What can be read so far of the JSON in the text that was given; None as long as nothing can.
+
+        It is the first object or array, also behind prose or a fence. The last string in it may not be complete yet,
+        nor the last number. Each call reads all of it anew; nothing is validated.
+
+        >>> import neuro_mw
+        >>> model = neuro_mw.MiddlewareFactory().apply_middleware("echo/echo")
+        >>> with model.stream_sync('{"name": "Ann Lee", "age": 41}') as stream:
+        ...     [stream.partial_object() for part in stream][1:5]
+        [{}, {'name': 'Ann'}, {'name': 'Ann Lee'}, {'name': 'Ann Lee'}]
+        """
+        return _object_in(self._delivered.text)
+
     async def response(self) -> Response:
         """The whole answer, with its receipt; what was not read yet is read first."""
         if self._delivered.response is None:
@@ -226,6 +248,10 @@ class SyncStream:
             if isinstance(part, TextDelta):
                 yield part.text
 
+    def partial_object(self) -> Any:
+        """What can be read so far of the JSON in the text that was given: see `Stream.partial_object`."""
+        return self._stream.partial_object()
+
     def response(self) -> Response:
         """The whole answer, with its receipt."""
         response: Response = self._run(self._stream.response())
@@ -248,4 +274,17 @@ async def _next(stream: Stream) -> Part | None:
     try:
         return await anext(stream)
     except StopAsyncIteration:
+        return None
+
+
+def _object_in(text: str) -> Any:
+    """What can be read of the first object or array in a text; of another value, where that is all of the text."""
+    from pydantic_core import from_json
+
+    found = _OPENING.search(text)
+    start = 0 if found is None else found.start()
+    begun = found is not None or text.lstrip()[:1] == '"'
+    try:
+        return from_json(text[start:], allow_partial="trailing-strings" if begun else False, allow_inf_nan=False)
+    except (ValueError, TypeError):  # TypeError: half of a surrogate pair
         return None

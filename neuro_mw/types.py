@@ -273,6 +273,7 @@ class Attempt:
     usage: Usage = field(default_factory=Usage)
     started: float | None = None  # by `time.perf_counter`, as `ended`
     ended: float | None = None
+    sent: Params | None = field(default=None, repr=False, compare=False)
     way: tuple[Any, ...] = field(default=(), repr=False, compare=False)  # (for the chain)
 
 

@@ -27,7 +27,7 @@ from pydantic import BaseModel
 import neuro_mw
 from neuro_mw.builtin import Fallback, Retry
 from neuro_mw.builtin._attempts import Failure, FailureOrLimit
-from neuro_mw.builtin._catalog import CATALOG
+from neuro_mw.builtin._catalog import CATALOG, class_name
 from neuro_mw.builtin._keeping import OnStoreFailure
 from neuro_mw.builtin.guardrails.channels import CHANNELS
 from neuro_mw.builtin.guardrails.judge_settings import ModelFilter, PrecallEvaluation
@@ -272,6 +272,8 @@ SECTIONS = {"Analytics": ("middleware.md", "analytics"), "Guardrails": ("guardra
 STATEFUL = {"Budget": "budget", "Cache": "cache", "RateLimit": "rate_limit"}
 SECTIONS |= {name: ("state.md", id) for name, id in STATEFUL.items()}
 SECTIONS |= {name: ("observability.md", name.lower()) for name in ("Errors", "Logging", "Tracing")}
+OF_ANSWERS = ("auto_evaluation", "extract_reasoning", "pseudonymize", "structured_output", "tool_guard")
+SECTIONS |= {class_name(id): ("quality.md", id) for id in OF_ANSWERS}
 MEANS = {"none": {"None", "[]", "{}"}, "off": {"None", "False"}, "on": {"True"}, "empty": {"[]", "{}"}}
 
 

@@ -12,6 +12,7 @@ from neuro_mw import (
     Blocked,
     ConfigError,
     DuplicateMiddleware,
+    EvaluationFailed,
     LimitError,
     MiddlewareError,
     MiddlewareTimeout,
@@ -25,6 +26,7 @@ from neuro_mw import (
     Response,
     StreamError,
     StreamInterrupted,
+    StructuredOutputError,
     errors,
 )
 from neuro_mw.errors import nearest
@@ -43,6 +45,8 @@ def made(cls):
     more = {
         ConfigError: {"file": "a.toml", "key": "b.c", "expected": "d", "nearest": "e"},
         PluginError: {"distribution": "d", "entry_point": "e"},
+        EvaluationFailed: {"middleware": "a", "reason": "judge_failed", "evaluation": {"overall": None}},
+        StructuredOutputError: {"middleware": "a", "errors": [{"path": "a", "message": "b"}], "reasks": 1},
         MiddlewareError: {"middleware": "a", "hook": "h"},
         Blocked: {"category": "c", "detail": {"rule": 1}, "message": "sorry"},
         StreamInterrupted: {"partial": Response(text="so far")},

@@ -596,3 +596,35 @@ def test_answers_are_the_callers_own(mode):
 def test_answers_can_be_copied_and_pickled(mode):
     answer = run(call(wrap(ScriptedModel(), passing()), mode))
     assert pickle.loads(pickle.dumps(answer)) == copy.deepcopy(answer) == answer
+
+
+@pytest.mark.parametrize("how", ["generate", "stream"])
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_a_sync_call_raises_what_ends_a_process_and_the_next_one_works(how, error):
+    """It is for who called, not for the loop of all sync calls."""
+
+    def ends(params, context):
+        if params["messages"][0]["content"] == "end":
+            raise error
+        return params
+
+    model = MiddlewareFactory(preset=None, plugins=False, middleware=[middleware("ends", transform_params=ends)])
+    model = model.apply_middleware(ScriptedModel("hello"))
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            model.generate_sync("end") if how == "generate" else list(model.stream_sync("end"))
+        assert model.generate_sync("go on").text == "hello"
+
+
+def test_a_task_that_somebody_left_behind_ends_nothing():
+    async def leave():
+        raise SystemExit(3)
+
+    def leaves(params, context):
+        task = asyncio.get_running_loop().create_task(leave())
+        task.add_done_callback(lambda task: task.exception())
+        return params
+
+    factory = MiddlewareFactory(preset=None, plugins=False, middleware=[middleware("leaves", transform_params=leaves)])
+    model = factory.apply_middleware(ScriptedModel("hello", delay_s=0.01))
+    assert [model.generate_sync("x").text for _ in range(3)] == ["hello"] * 3

@@ -85,7 +85,9 @@ SHIPPED = {
     },
     "production": PRODUCTION,
     "observability": {"analytics": {}, "logging": {}, "tracing": {}},
-    "full": {**PRODUCTION, "logging": {}, "tracing": {}, "errors": {}},
+    "full": {
+        **PRODUCTION, "logging": {}, "tracing": {}, "errors": {}, "tool_guard": {}, "extract_reasoning": {},
+    },
 }
 
 
@@ -108,8 +110,8 @@ CHAINS = {
     "production": ("analytics", "cache", "guardrails", "token_limit", "retry", "circuit_breaker", "timeout"),
     "observability": ("tracing", "logging", "analytics"),
     "full": (
-        "tracing", "errors", "logging", "analytics", "cache", "guardrails", "token_limit", "retry", "circuit_breaker",
-        "timeout",
+        "tracing", "errors", "logging", "analytics", "cache", "guardrails", "tool_guard", "extract_reasoning",
+        "token_limit", "retry", "circuit_breaker", "timeout",
     ),
 }
 

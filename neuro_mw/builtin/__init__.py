@@ -10,24 +10,30 @@ from ._catalog import CATALOG, class_name
 
 if TYPE_CHECKING:
     from .analytics import Analytics as Analytics
+    from .auto_evaluation import AutoEvaluation as AutoEvaluation
     from .budget import Budget as Budget
     from .cache import Cache as Cache
     from .circuit_breaker import CircuitBreaker as CircuitBreaker
     from .default_settings import DefaultSettings as DefaultSettings
     from .errors import Errors as Errors
+    from .extract_reasoning import ExtractReasoning as ExtractReasoning
     from .fallback import Fallback as Fallback
     from .guardrails import Guardrails as Guardrails
     from .logging import Logging as Logging
+    from .pseudonymize import Pseudonymize as Pseudonymize
     from .rate_limit import RateLimit as RateLimit
     from .retry import Retry as Retry
     from .simulate_streaming import SimulateStreaming as SimulateStreaming
+    from .structured_output import StructuredOutput as StructuredOutput
     from .timeout import Timeout as Timeout
     from .token_limit import TokenLimit as TokenLimit
+    from .tool_guard import ToolGuard as ToolGuard
     from .tracing import Tracing as Tracing
 
 __all__ = [
-    "Analytics", "Budget", "Cache", "CircuitBreaker", "DefaultSettings", "Errors", "Fallback", "Guardrails", "Logging",
-    "RateLimit", "Retry", "SimulateStreaming", "Timeout", "TokenLimit", "Tracing",
+    "Analytics", "AutoEvaluation", "Budget", "Cache", "CircuitBreaker", "DefaultSettings", "Errors", "ExtractReasoning",
+    "Fallback", "Guardrails", "Logging", "Pseudonymize", "RateLimit", "Retry", "SimulateStreaming", "StructuredOutput",
+    "Timeout", "TokenLimit", "ToolGuard", "Tracing",
 ]  # fmt: skip
 
 _MODULES = {class_name(id): id for id in CATALOG}

@@ -28,6 +28,10 @@ CATALOG = {
             description="Requests and tokens for each key and period.",
         ),
         MiddlewareMetadata(
+            id="pseudonymize", name="Pseudonymize", priority=96, kind="guard", before=("cache",),
+            description="Placeholders for personal data on the way out, the originals on the way back.",
+        ),
+        MiddlewareMetadata(
             id="cache", name="Cache", priority=95, kind="control",
             description="Answers what was answered before without asking the model.",
         ),
@@ -36,8 +40,24 @@ CATALOG = {
             description="Detectors of what must not pass, on input and output.",
         ),
         MiddlewareMetadata(
+            id="auto_evaluation", name="Auto evaluation", priority=90, kind="control",
+            description="A judge scores answers; what is not good enough is asked again.",
+        ),
+        MiddlewareMetadata(
+            id="tool_guard", name="Tool guard", priority=88, kind="guard",
+            description="Judges the tool calls of an answer before they leave.",
+        ),
+        MiddlewareMetadata(
             id="default_settings", name="Default settings", priority=75, kind="transform",
             description="Defaults and limits of params, and a system text.",
+        ),
+        MiddlewareMetadata(
+            id="structured_output", name="Structured output", priority=70, kind="control",
+            description="The JSON of an answer, validated against a schema.",
+        ),
+        MiddlewareMetadata(
+            id="extract_reasoning", name="Extract reasoning", priority=65, kind="transform",
+            description="Reasoning between tags in the text goes to its own channel.",
         ),
         MiddlewareMetadata(
             id="fallback", name="Fallback", priority=50, kind="control",

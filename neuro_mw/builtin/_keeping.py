@@ -187,6 +187,8 @@ class Keeping(Middleware):
         round = round_of(context, self._store)
         if self.memory is not None:
             self.write_now([script])
+        elif self.config.on_store_failure == "local" and clock() < self._owed.rests_until:
+            await self._here().run(script)
         elif round is not None:
             round.writes.append((self, script))
         else:
@@ -276,10 +278,14 @@ class Keeping(Middleware):
             return []
         if error is not None:  # it may have done it
             self.owe([Release(one.key, one.arguments[0]) for one in scripts if one.name == "reserve"])
+        context.state(self)["local"] = True
+        return await self._here().run(*scripts)
+
+    def _here(self) -> Store:
+        """The store of this process, which stands in with "local"."""
         if self._local is None:
             self._local = open_store("memory")
-        context.state(self)["local"] = True
-        return await self._local.run(*scripts)
+        return self._local
 
     def _rest(self, error: StoreUnavailable) -> None:
         now = clock()
@@ -288,13 +294,3 @@ class Keeping(Middleware):
             _log.warning("middleware '%s': %s; %s", self.id, error, _MEANWHILE[self.config.on_store_failure])
         if error.key is None:  # with a key it is that one entry
             self._owed.rests_until = now + _REST_S
-
-
-def scope_of(kind: str, context: MiddlewareContext) -> str | None:
-    """Whose a key is, a "user"'s or a "session"'s; None where the call does not say.
-
-    >>> scope_of("user", MiddlewareContext("openai", "gpt-4o", session={"user_id": "u1"}))
-    'user:u1'
-    """
-    said = context.session.user_id if kind == "user" else context.session.session_id
-    return None if said is None else f"{kind}:{said}"

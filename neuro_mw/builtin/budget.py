@@ -40,8 +40,7 @@ class Budget(Keeping):
     ``max_tokens`` or else the model allows. Afterwards what it did cost takes the place of that. An attempt that was
     turned away by the provider, or never reached it, costs nothing. Where the usage is not known, as of an answer that
     was cancelled, cut or too late, the whole reservation stays spent: set ``max_tokens`` to keep it small. Answers
-    from a cache are free. What middlewares asked models on their own counts as well, as far as it is known when an
-    attempt ends.
+    from a cache are free. What middlewares ask models on their own counts as well, when it has ended.
 
     ``window`` is "day" or "month" (in UTC, by this machine's clock), a number of seconds, or None for all time. A call
     counts in the window in which it began. ``key`` says whose a budget is: "global", "user", "session", "model", or a
@@ -295,5 +294,7 @@ class Budget(Keeping):
         if unknown is not None:
             self.count(unknown)
         if cost:
-            whose = self._whose.at_once(attempt.provider, attempt.model, context) or await self._whose.asked(context)
-            await self.write_beside(Settle(self._opened()[0] + whose, "", cost), context)
+            whose = self._whose.at_once(attempt.provider, attempt.model, context, counts=False)
+            call: Call = context.shared.setdefault(self._call_key, Call())
+            prefix = call.prefix or self._opened()[0]
+            await self.write_beside(Settle(prefix + (whose or await self._whose.asked(context)), "", cost), context)

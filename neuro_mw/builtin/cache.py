@@ -22,7 +22,7 @@ from neuro_mw.state import Read, Script
 
 from ._attempts import opener
 from ._catalog import CATALOG
-from ._keeping import scope_of
+from ._scope import scope_of
 from .caching.answers import Answers
 from .caching.flights import ALONE, Flight, Flights, Lost
 from .caching.key import LEFT_OUT, key_of

@@ -114,9 +114,11 @@ class Tracing(Middleware):
         )  # fmt: skip
 
     def _step_aside(self) -> None:
-        """Have no hooks: what is not there costs nothing."""
-        self.wrap_generate = super().wrap_generate  # type: ignore[method-assign]
-        self.wrap_stream = super().wrap_stream  # type: ignore[method-assign]
+        """Have no hooks, but those of a later class: what is not there costs nothing."""
+        if type(self).wrap_generate is Tracing.wrap_generate:
+            self.wrap_generate = super().wrap_generate  # type: ignore[method-assign]
+        if type(self).wrap_stream is Tracing.wrap_stream:
+            self.wrap_stream = super().wrap_stream  # type: ignore[method-assign]
         self.idle = super().idle  # type: ignore[method-assign]
 
     def idle(self) -> str | None:

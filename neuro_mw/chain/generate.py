@@ -267,7 +267,7 @@ class ModelNode:
             refuse_unseen(params, ctx.provider, ctx.model)
             if self.name is not None and params.get("model") is None:
                 params = {**params, "model": self.name}  # a transform took it out again
-            call.sent = params
+            call.sent = attempt.sent = params
             ctx.made(attempt)
             response = fresh(check_response(await self.model.generate(params), ctx))
         except BaseException as error:

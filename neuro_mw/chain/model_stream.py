@@ -35,7 +35,7 @@ class ModelStream:
             params = {key: value for key, value in params.items() if key != "stream"}
         ctx._call.sent = params
         self.started = clock()
-        self.attempt = Attempt(ctx.provider, ctx.model, started=self.started)
+        self.attempt = Attempt(ctx.provider, ctx.model, started=self.started, sent=params)
         ctx.made(self.attempt)
         parts: Any = self._replayed(model, params, ctx) if whole else model.stream(params)
         if not hasattr(parts, "__aiter__"):

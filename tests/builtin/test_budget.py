@@ -354,6 +354,43 @@ def test_a_question_whose_price_or_usage_nobody_knows_is_counted(clock):
     assert stands(budget) == (True, 7 * MILLI, 0)
 
 
+def test_a_question_counts_in_the_window_in_which_its_call_began(clock):
+    class Late(Judges):
+        async def wrap_generate(self, do_generate, params, context):
+            response = await do_generate(params)
+            clock.now += 1000
+            await self.ask("after", context)
+            return response
+
+    budget = Budget(limit_usd=1, prices=PER_TOKEN, window=1000)
+    before = budget._opened()[0]
+    asyncio.run(wrapped(ScriptedModel(said(7)), Late("after"), budget, clock=clock).generate("hi", max_tokens=10))
+    assert budget._opened()[0] != before
+    assert stands(budget) == (True, 0, 0)
+    [found] = asyncio.run(budget.store.run(Peek(before + "global")))
+    assert found == (True, 14 * MILLI, 0)
+
+
+def test_a_call_without_a_user_is_counted_once_whatever_is_asked_in_it(clock):
+    budget = Budget(limit_usd=1, prices=PER_TOKEN, key="user")
+    judge = Judges("before", "after", "end")
+    asyncio.run(wrapped(ScriptedModel(said(7)), judge, budget, clock=clock).generate("hi", max_tokens=10))
+    assert budget.tally.counts() == {"unknown_user": 1}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_questions_count_here_where_the_store_is_away_and_the_budget_is_local(mode):
+    budget = Budget(limit_usd=0.02, prices=PER_TOKEN, store="redis://127.0.0.1:1", on_store_failure="local")
+    model = wrapped(ScriptedModel(said(7)), Judges("after"), budget)
+
+    async def main():
+        await call(model, mode, max_tokens=10)  # 7 and 7 thousandths
+        with pytest.raises(BudgetExceeded, match=r"\$0\.014 are spent"):
+            await call(model, mode, max_tokens=10)
+
+    asyncio.run(main())
+
+
 def test_who_asks_does_not_know_of_a_budget_that_fails(clock, caplog):
     """Its function for the key raises, for the question only."""
 

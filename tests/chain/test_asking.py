@@ -18,7 +18,7 @@ from neuro_mw import (
     Usage,
     middleware,
 )
-from neuro_mw.testing import ScriptedModel
+from neuro_mw.testing import Fault, FaultyModel, ScriptedModel
 
 from .conftest import call, run, wrap
 
@@ -163,7 +163,9 @@ def test_concurrent_calls_do_not_mix():
 
 @pytest.mark.parametrize(
     ("prompt", "how"),
-    [(None, {}), (5, {}), ("x", {"model": 5}), ("x", {"model": ""}), ("x", {"timeout_s": 0}), ("x", {"retries": -1})],
+    [(None, {}), (5, {}), ("x", {"model": 5}), ("x", {"model": ""}), ("x", {"timeout_s": 0}), ("x", {"retries": -1}),
+     ("x", {"timeout_s": "1"}), ("x", {"timeout_s": True}), ("x", {"retries": "1"}), ("x", {"retries": 1.5}),
+     ("x", {"retries": None}), ({"model": "o1-pro", "messages": []}, {})],
 )
 def test_arguments_that_make_no_sense(prompt, how):
     with pytest.raises(ConfigError, match=r"^ask\("):
@@ -180,3 +182,99 @@ def test_the_callers_own_address_and_key_hold(ask):
     elsewhere = Asking(model="echo/echo")
     ask(ScriptedModel(), elsewhere, **own)
     assert elsewhere.told[0].text == "is it?", "keys go to their own provider only"
+
+
+class Hearing(Middleware):
+    """Is told of questions."""
+
+    metadata = MiddlewareMetadata(id="hearing", priority=5)
+
+    def __init__(self, does=None):
+        super().__init__()
+        self.does, self.told = does, []
+
+    async def on_asked(self, attempt, context):
+        self.told.append((attempt.model, type(attempt.error).__name__, attempt.usage.input_tokens))
+        if self.does is not None:
+            await self.does()
+
+    def transform_params(self, params, context):
+        return params
+
+
+def test_each_try_is_told_and_given(ask, mode):
+    """Also those that failed; to a plain method as well."""
+    hearing, tries = Hearing(), []
+    model = FaultyModel([Response(text="yes", usage=Usage(3, 1))], faults=[Fault(0, down())])
+    ask(model, Asking(retries=1, tries=tries), hearing)
+    assert hearing.told == [("gpt-4o", "ProviderUnavailable", None), ("gpt-4o", "NoneType", 3)]
+    assert [type(one.error).__name__ for one in tries] == ["ProviderUnavailable", "NoneType"]
+
+    class Plain(Hearing):
+        def on_asked(self, attempt, context):
+            self.told.append(attempt.model)
+
+    plain = Plain()
+    ask(ScriptedModel("yes"), Asking(), plain)
+    assert plain.told == ["gpt-4o"]
+
+
+@pytest.mark.parametrize("does", ["raises", "hangs", "cancels"])
+def test_who_is_told_harms_nobody(ask, mode, does, caplog):
+    async def raises():
+        raise ValueError("a secret")
+
+    async def hangs():
+        await asyncio.sleep(60)
+
+    async def cancels():
+        raise asyncio.CancelledError
+
+    hearing = Hearing(locals()[does])
+    response = ask(ScriptedModel("yes"), Asking(timeout_s=0.5), hearing, config={"hearing": {"timeout_s": 0.02}})
+    assert response.text == "yes"
+    assert len(hearing.told) == 1
+    assert "'hearing' failed in on_asked" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_what_it_takes_to_tell_is_no_time_of_the_judge(ask, mode):
+    """An answer that came in time is not lost."""
+
+    async def slow():
+        await asyncio.sleep(0.1)
+
+    asking = Asking(timeout_s=0.05)
+    assert ask(ScriptedModel("yes"), asking, Hearing(slow)).text == "yes"
+    assert asking.told[0].text == "yes"
+
+
+def test_a_caller_who_cancels_is_cancelled_also_while_somebody_is_told(mode):
+    async def main():
+        begun = asyncio.Event()
+
+        async def hangs():
+            begun.set()
+            await asyncio.sleep(60)
+
+        model = wrap(ScriptedModel("yes"), Asking(), Hearing(hangs))
+        task = asyncio.create_task(call(model, mode))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+
+
+@pytest.mark.parametrize("why", ["mode", "custom", "idle"])
+def test_who_is_not_in_this_call_is_not_told(ask, mode, why):
+    class Idle(Hearing):
+        def idle(self):
+            return "asleep"
+
+    hearing = Idle() if why == "idle" else Hearing()
+    other = "stream" if mode == "generate" else "generate"
+    conditions = {"mode": {"modes": [other]}, "custom": {"custom": lambda context: False}, "idle": {}}[why]
+    ask(ScriptedModel("yes"), Asking(), hearing, config={"hearing": {"conditions": conditions}})
+    assert hearing.told == []

@@ -185,3 +185,20 @@ def test_what_was_passed_over_is_on_the_receipt(mode):
     model = MiddlewareFactory(preset=None, plugins=False, middleware=[one]).apply_middleware(ScriptedModel())
     response = asyncio.run(call(model, mode))
     assert response.receipt.layers["half"]["failures_skipped"] == 1
+
+
+class Shaped(Middleware):
+    metadata = MiddlewareMetadata(id="shaped", priority=10)
+
+    class Config(BaseModel):
+        schema_: object = None
+
+    def transform_params(self, params, context):
+        return params
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_types_with_arguments_are_told_apart(mode):
+    prints = {found(mode, Shaped(schema_=kind))[1] for kind in (list[int], list[str], dict[str, int], int | None, int | str)}
+    assert len(prints) == 5
+    assert found(mode, Shaped(schema_=list[int]))[1] in prints

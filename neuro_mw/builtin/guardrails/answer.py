@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from neuro_mw import Part, ProviderDelta, ReasoningDelta, TextDelta, ToolCallDelta
+from neuro_mw import Finish, Part, ProviderDelta, ReasoningDelta, TextDelta, ToolCallDelta
 
 from .fields import FieldsFilter
 from .filters import Filter, FilterRun, Leaving
@@ -63,6 +63,8 @@ class AnswerStep:
             return self._through(("tool_arguments", part.index), "tool_arguments", part, part.arguments)
         if isinstance(part, ProviderDelta) and self._fields is not None:
             part = ProviderDelta(self._fields.feed(part.fields))
+        elif isinstance(part, Finish) and self._fields is not None and part.metadata:
+            part = replace(part, metadata=self._fields.metadata(part.metadata))
         return self._passing(part)
 
     def finish(self) -> list[Part]:

@@ -34,6 +34,27 @@ class FieldsFilter:
         """The strings of which something was left out, whole."""
         return self._ended(self._strings)
 
+    def metadata(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What layers further in attached, which may quote the answer, or be made of it. Raises Blocked."""
+        return {id: self._attached(value) for id, value in given.items()}
+
+    def _attached(self, value: Any, *, data: bool = False) -> Any:
+        """All texts of it; ``data``: in what an answer says as data, its numbers and names as well."""
+        if isinstance(value, str):
+            return self._plan.whole(value, Counter())  # the text of the answer is counted where it stands
+        if isinstance(value, dict):
+            made: dict[Any, Any] = {}
+            for name, one in value.items():
+                key = free_name(self._attached(name), made) if data and isinstance(name, str) else name
+                made[key] = self._attached(one, data=data or name == "value")
+            return made
+        if isinstance(value, list | tuple):
+            return [self._attached(one, data=data) for one in value]
+        if data and isinstance(value, int | float) and not isinstance(value, bool):
+            changed = self._attached(str(value))
+            return value if changed == str(value) else changed
+        return value
+
     def _begun(
         self, fields: dict[str, Any], strings: dict[str, Any], under: str = "", *, own: bool = False
     ) -> dict[str, Any]:

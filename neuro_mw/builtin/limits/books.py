@@ -16,11 +16,11 @@ _LONG = 100
 class Call:
     """Of the whole call: how many leases its passages took."""
 
-    __slots__ = ("_name", "foreseen", "leases")
+    __slots__ = ("_name", "foreseen", "leases", "prefix")
 
     def __init__(self) -> None:
         self.leases = self.foreseen = 0
-        self._name = ""
+        self._name = self.prefix = ""  # the keys of the window in which it began
 
     def next_lease(self, context: MiddlewareContext, *, foreseen: bool = False) -> str:
         """The name of a lease, which no other has: a request id may be one that users choose."""
@@ -43,6 +43,7 @@ class Held:
 
     def __init__(self, call: Call, prefix: str, ttl_s: float) -> None:
         self.call, self.prefix, self.ttl_s = call, prefix, ttl_s
+        call.prefix = call.prefix or prefix
         self.key, self.amount = prefix, 0
         self.lease: Any = None
         self.said: dict[str, Any] | None = None

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, ImportString, TypeAdapter, ValidationError
 
 from neuro_mw import ConfigError, Middleware, MiddlewareContext, MiddlewareError, nearest
 
-from .._keeping import scope_of
+from .._scope import scope_of
 
 KINDS = ("global", "user", "session", "model")
 _LONG = 200

@@ -1,0 +1,1 @@
+"""JSON and JSON schemas for the built-ins: read strictly, run with an end."""

@@ -1,0 +1,1 @@
+"""What tool_guard is made of: the tools of a request, their schemas, and the calls of an answer."""
