@@ -25,8 +25,9 @@ _NAMES = {
         "MiddlewareTimeout", "NeuroError", "OrderError", "PluginError", "PresetNotFound", "ProviderError",
         "ProviderRateLimited", "ProviderTimeout", "ProviderUnavailable", "RateLimitExceeded", "RegistrationError",
         "RequestBlocked", "StreamError", "StreamInterrupted", "StructuredOutputError", "TokenLimitExceeded",
-        "UnknownMiddleware", "UnknownName", "nearest",
+        "UnknownMiddleware", "UnknownName",
     ),
+    "names": ("nearest",),
     "detectors": ("Detector", "known_detectors"),
     "explain": ("ChainPlan", "PlanEntry"),
     "factory": ("MiddlewareFactory",),
@@ -171,7 +172,6 @@ if TYPE_CHECKING:
     from .errors import (
         UnknownName as UnknownName,
     )
-    from .errors import nearest as nearest
     from .explain import ChainPlan as ChainPlan
     from .explain import PlanEntry as PlanEntry
     from .factory import MiddlewareFactory as MiddlewareFactory
@@ -184,6 +184,7 @@ if TYPE_CHECKING:
     from .model import Stream as Stream
     from .model import SyncStream as SyncStream
     from .model import WrappedModel as WrappedModel
+    from .names import nearest as nearest
     from .options import MiddlewareFactoryOptions as MiddlewareFactoryOptions
     from .parts import Collector as Collector
     from .parts import collect as collect

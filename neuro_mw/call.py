@@ -46,6 +46,7 @@ class Call:
     _failures: list[str] | None = None
     _detours: list[tuple[frozenset[str], Any]] | None = None
     _idle: dict[str, str | None] | None = None
+    refusals: tuple[str, ...] = ()  # the texts that refusals were given as answers
     forked = False  # somewhere a layer called inward again
 
     def __init__(self, provider: str) -> None:
@@ -120,9 +121,11 @@ class Inside:
     are not ours, or the model behind them (its type, and its `identity` where it has one); it is the same in each
     process. ``lenient``: one of them that may change answers, no observer, is passed over where it fails;
     ``lenient_beyond``: one in a wrapped model behind them is, or may be left out, which this call does not show.
+    ``shareable``: none of all these says that what it lets pass is for one call alone.
     """
 
     middlewares: tuple[Any, ...]
     fingerprint: str
     lenient: bool = False
     lenient_beyond: bool = False
+    shareable: bool = True

@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .errors import ConfigError, nearest
+from .errors import ConfigError
 from .frozen import own_copy
+from .names import nearest
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -108,6 +108,11 @@ class MiddlewareContext:
         return self._call.sent
 
     @property
+    def refusals(self) -> tuple[str, ...]:
+        """The texts of the refusals in this call so far, as their middlewares gave them: no words of a model."""
+        return self._call.refusals
+
+    @property
     def asked(self) -> list[Attempt]:
         """What middlewares asked models on their own, with `ask`: not part of the answer, but paid for."""
         return self._call.asked

@@ -131,6 +131,8 @@ class Middleware:
     config: Any = None
     asks: Mapping[str, str] = {}
     """The models that it asks on its own ("provider/model"), by the key of its config; checked before any call."""
+    shareable: bool = True
+    """Whether what it lets pass in one call may be given to another; else caches outside of it keep nothing."""
     uses_store: ClassVar[bool] = False
     """Whether it keeps what many calls have to know: then `store` is the factory's when a factory takes it in."""
     store: Store | None = None

@@ -69,9 +69,14 @@ class ConfigError(NeuroError):
     """
 
     def __init__(
-        self, message: str, *, file: str | None = None, key: str | None = None, expected: str | None = None,
+        self,
+        message: str,
+        *,
+        file: str | None = None,
+        key: str | None = None,
+        expected: str | None = None,
         nearest: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.reason, self.file, self.key, self.expected, self.nearest = message, file, key, expected, nearest
         super().__init__(message)
 
@@ -137,6 +142,9 @@ class StructuredOutputError(MiddlewareError):
     """An answer is not what its schema asks for; ``errors`` has the ``path`` and the ``message`` of each problem.
 
     Neither repeats the answer: names that are not in the schema are "*". ``reasks``: how often it was asked for again.
+
+    >>> StructuredOutputError("no", errors=[{"path": "a.0", "message": "it is missing"}], reasks=1).errors[0]["path"]
+    'a.0'
     """
 
     def __init__(self, message: str, *, errors: Iterable[dict[str, str]] = (), reasks: int = 0, **whose: Any) -> None:
@@ -148,6 +156,9 @@ class EvaluationFailed(MiddlewareError):
     """No attempt was good enough, or no verdict was to be had: ``reason`` is "below_threshold" or "judge_failed".
 
     ``evaluation`` is what would be in the metadata of the answer, without the judge's feedback, which may quote it.
+
+    >>> EvaluationFailed("no", reason="below_threshold", evaluation={"overall": 3}).evaluation["overall"]
+    3
     """
 
     def __init__(self, message: str, *, reason: str, evaluation: dict[str, Any], **whose: Any) -> None:
@@ -287,11 +298,3 @@ def set_partial(error: BaseException, partial: Response) -> None:
     """Tell an error what had been let go, unless it is of a kind that refuses attributes."""
     with suppress(AttributeError, TypeError):
         error.partial = partial  # type: ignore[attr-defined]  # NeuroErrors declare it; others may have it
-
-
-def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known name that comes closest, or None: of ``nearest("secuirty", ["default", "security"])`` "security"."""
-    import difflib  # only ever needed on the way to an error
-
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return found[0] if found else None

@@ -52,9 +52,14 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | bytes | int | float):
         return value
     arguments = getattr(value, "__args__", None)
-    if isinstance(arguments, tuple):  # of list[int], int | None
-        return [plain(getattr(value, "__origin__", type(value))), *map(plain, arguments)]
-    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    if isinstance(arguments, tuple):  # of list[int], int | None; an Annotated has more beside them
+        beside = map(repr, getattr(value, "__metadata__", ()))
+        return [plain(getattr(value, "__origin__", type(value))), *map(plain, arguments), *beside]
+    name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    if isinstance(value, type) and hasattr(value, "model_json_schema"):  # of pydantic: its fields may change
+        with suppress(Exception):  # not every type has a schema
+            return [name, plain(value.model_json_schema())]
+    return name
 
 
 def own_copy(data: Any) -> Any:

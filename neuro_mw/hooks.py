@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .contract import HOOK_ARGUMENTS, Middleware, MiddlewareMetadata
-from .errors import RegistrationError, nearest
+from .errors import RegistrationError
+from .names import nearest
 
 
 class Hooks(NamedTuple):

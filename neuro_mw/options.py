@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from .config import entries_of
-from .errors import ConfigError, nearest
+from .errors import ConfigError
+from .names import nearest
 
 PER_MODEL = ("preset", "middleware_config", "enabled_middleware", "disabled_middleware", "on_block", "driver")
 PUBLIC = (*PER_MODEL, "middleware", "plugins", "state")

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .detectors import Detector
-from .errors import NeuroError, PluginError, nearest
+from .errors import NeuroError, PluginError
+from .names import nearest
 
 ENTRY_POINT_GROUP = "neuro_mw"
 logger = logging.getLogger("neuro_mw")

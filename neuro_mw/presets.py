@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .config import PresetTable, deep_merge, entries_of, read_toml, validated
-from .errors import ConfigError, PresetNotFound, nearest
+from .errors import ConfigError, PresetNotFound
+from .names import nearest
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from .config import deep_merge, entries_of
 from .contract import Middleware, check_id
 from .detectors import Detector
-from .errors import ConfigError, DuplicateMiddleware, OrderError, RegistrationError, UnknownMiddleware, nearest
+from .errors import ConfigError, DuplicateMiddleware, OrderError, RegistrationError, UnknownMiddleware
 from .frozen import own_copy
+from .names import nearest
 from .order import sort_layers
 from .registration import Registration
 from .stats import MiddlewareExecutionResult, MiddlewareStats, aggregate, clear, last_executions

@@ -389,6 +389,19 @@ def test_what_stateful_built_ins_count_is_documented() -> None:
         assert [name for name in counted if f"`{name.rstrip(chr(34))}" not in TEXT["state.md"]] == [], id
 
 
+@pytest.mark.parametrize("id", OF_ANSWERS)
+def test_what_built_ins_of_answers_count_is_documented(id: str) -> None:
+    """Names that are put together end with a dot."""
+    folders = {"auto_evaluation": "evaluation", "pseudonymize": "pseudonyms", "structured_output": "structured"}
+    folder = ROOT / "neuro_mw" / "builtin" / folders.get(id, "tools")
+    files = [ROOT / "neuro_mw" / "builtin" / f"{id}.py", *(folder.glob("*.py") if id != "extract_reasoning" else ())]
+    source = "\n".join(file.read_text("utf-8") for file in files)
+    counted = set(re.findall(r'count\(f?"([a-z_]+\.?)', source))
+    assert counted
+    text = section("quality.md", id)
+    assert [name for name in counted if not re.search(rf"[`\"]{re.escape(name)}", text)] == []
+
+
 def test_the_tables_of_failures_and_of_the_order_are_the_truth() -> None:
     text = section("resilience.md", "What is tried again, and what is final")
     rows = re.findall(r"^\| `(\w+)` \| .+ \| ([\w ]+) \| ([\w ]+) \|$", text, re.MULTILINE)

@@ -29,7 +29,7 @@ from neuro_mw import (
     StructuredOutputError,
     errors,
 )
-from neuro_mw.errors import nearest
+from neuro_mw.names import nearest
 from neuro_mw.types import Block
 
 CLASSES = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, NeuroError)]

@@ -249,7 +249,8 @@ class Keeping(Middleware):
     def unspoilt(self, context: MiddlewareContext) -> bool:
         """Whether nothing that could change an answer failed in this call and was passed over."""
         passed: set[str] = context.shared.get(_LET_PASS, set())
-        return context.failures_skipped <= passed and not context.inside(self).lenient_beyond
+        inside = context.inside(self)
+        return context.failures_skipped <= passed and not inside.lenient_beyond and inside.shareable
 
     async def _send(self, scripts: Sequence[Script]) -> list[Any] | None:
         """The results of scripts; None while it does not ask. Raises StoreUnavailable."""

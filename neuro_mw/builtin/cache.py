@@ -191,7 +191,8 @@ class Cache(Answers):
     def _board(self, key: str, context: MiddlewareContext) -> tuple[Flight, bool]:
         """The flight of a call, and whether it leads it."""
         state = context.state(self)
-        if not self.config.single_flight or (inside := context.inside(self)).lenient or inside.lenient_beyond:
+        inside = context.inside(self)
+        if not self.config.single_flight or inside.lenient or inside.lenient_beyond or not inside.shareable:
             flight, leads = Flight(None, key), True
         else:
             turn = state["turn"] = state.get("turn", -1) + 1

@@ -104,7 +104,8 @@ class DefaultSettings(Middleware):
         self._defaults = [(name, _OTHER.get(name, name), value) for name, value in config.params.items()]
         self._limits = [(name, limit, *_ends(name, limit)) for name, limit in _limits_of(config.limits)]
         self._system, self._system_mode = config.system, config.system_mode
-        if not (self._defaults or self._limits or self._system):
+        own = type(self).transform_params is DefaultSettings.transform_params
+        if own and not (self._defaults or self._limits or self._system):
             self.transform_params = super().transform_params  # type: ignore[method-assign,assignment]  # nothing to do
 
     def transform_params(self, params: Params, context: MiddlewareContext) -> Params:

@@ -54,24 +54,26 @@ class ExtractReasoning(Middleware):
     def transform_parts(self, params: Params, context: MiddlewareContext) -> ReasoningStep:
         """The step that holds for both modes."""
         config = self.config
-        return ReasoningStep(self, config.tag, config.separator, inside=config.start_with_reasoning)
+        return ReasoningStep(self, context, config.tag, config.separator, inside=config.start_with_reasoning)
 
 
 class ReasoningStep:
     """One answer: its text is cut at the tags."""
 
-    __slots__ = ("_alone", "_behind", "_blocks", "_gap", "_held", "_inside", "_middleware", "_said", "_separator",
-                 "_tags")  # fmt: skip
+    __slots__ = ("_alone", "_behind", "_blocks", "_context", "_gap", "_held", "_inside", "_middleware", "_said",
+                 "_separator", "_tags")  # fmt: skip
 
-    def __init__(self, middleware: Middleware, tag: str, separator: str, *, inside: bool) -> None:
-        self._middleware, self._separator, self._inside = middleware, separator, inside
+    def __init__(
+        self, middleware: Middleware, context: MiddlewareContext, tag: str, separator: str, *, inside: bool
+    ) -> None:
+        self._middleware, self._context, self._separator, self._inside = middleware, context, separator, inside
         self._tags = (f"<{tag}>", f"</{tag}>")  # what ends a stretch outside, and inside
         self._held = ""  # the end of the text so far, where it may be the beginning of a tag
         self._behind: list[Part] = []  # what came after that
         self._said = [False, False]  # whether anything stands in the text, in the reasoning
         self._gap = True  # nothing has left since the last tag
         self._blocks = int(inside)
-        self._alone = "" if inside else None  # the text, as long as it came in one piece and without a tag
+        self._alone: list[str] | None = [] if inside else None  # the text, as long as it came without a tag
 
     def feed(self, part: Part) -> Part | list[Part]:
         """What leaves for a part; other channels wait for their turn only where something is held."""
@@ -79,7 +81,7 @@ class ReasoningStep:
             return self._other(part)
         text = part.text
         if self._alone is not None:
-            self._alone = None if self._alone else text
+            self._alone.append(text)
         if self._held or ("<" in text and _has_tag(text, self._tags[self._inside])):
             return self._cut(text)
         if text and (self._inside or self._gap):
@@ -118,8 +120,9 @@ class ReasoningStep:
         if not self._inside:
             return finish
         self._middleware.count("unclosed")
-        if finish.blocked is not None and self._alone:
-            return [TextDelta(self._alone), finish]  # a refusal's text: no model has begun it with reasoning
+        said = "".join(self._alone) if finish.blocked is not None and self._alone else ""
+        if said and said in self._context.refusals:  # and no model's thoughts
+            return [TextDelta(said), finish]
         return finish
 
     def _cut(self, text: str) -> list[Part]:

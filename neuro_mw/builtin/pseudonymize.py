@@ -119,7 +119,7 @@ class Pseudonymize(Middleware):
             return params
         self._warn_of_fakes(context)
         if self.config.scope == "session":
-            if context.session.session_id is not None:
+            if context.session.session_id not in (None, ""):
                 return self._in_session(found, context)
             self.count("no_session")
             self._say("no_session", "a call has no session_id: its placeholders hold for that call alone")

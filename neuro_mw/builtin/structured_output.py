@@ -7,7 +7,7 @@ import warnings
 from copy import deepcopy
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from neuro_mw import (
     ConfigError,
@@ -20,7 +20,7 @@ from neuro_mw import (
 )
 
 from ._catalog import CATALOG
-from .structured.judging import asked_again, value_of
+from .structured.judging import asked_again, is_on_the_way, value_of
 from .structured.problems import Problem, UnfitError
 from .structured.schemas import schema_of
 from .structured.step import JudgingStep
@@ -42,8 +42,8 @@ class StructuredOutput(Middleware):
       added up. Streams are held to their end.
 
     An answer that was cut by the limit of tokens does not fit, whatever it looks like; one that the provider's content
-    policy ended is not asked for again. Answers with tool calls are on the way to one: they pass without a value, and
-    so do those that were refused. It counts "invalid" answers, "reasks", and those that were "repaired".
+    policy ended is not asked for again. Answers that call tools of the request are on the way to one: they pass without
+    a value, and so do those that were refused. It counts "invalid" answers, "reasks", and those that were "repaired".
 
     >>> import asyncio
     >>> from neuro_mw import MiddlewareFactory
@@ -75,6 +75,12 @@ class StructuredOutput(Middleware):
             Off, as there are providers that refuse it, and others that take part of the JSON schemas only.
             """
 
+            @model_validator(mode="after")
+            def _nothing_in_vain(self) -> Any:
+                if "max_reasks" in self.model_fields_set and self.mode != "reask":
+                    raise ConfigError('nothing is asked again without mode="reask"', key="max_reasks")
+                return self
+
     config: Config
 
     def __init__(self, config: Any = None, /, **options: Any) -> None:
@@ -86,36 +92,42 @@ class StructuredOutput(Middleware):
         except ConfigError as error:
             error.key = f"middleware.{id}.config.{error.key}"
             raise
-        if not config.request:
+        self._flows = config.mode == "validate"  # the step judges: streams need not be held
+        # what is not needed costs nothing; hooks that are a subclass's own stay
+        if not config.request and type(self).transform_params is StructuredOutput.transform_params:
             self.transform_params = super().transform_params  # type: ignore[method-assign,assignment]
-        if config.mode == "validate":  # the step judges: streams need not be held
+        if self._flows and type(self).wrap_generate is StructuredOutput.wrap_generate:
             self.wrap_generate = super().wrap_generate  # type: ignore[method-assign]
-        else:
+        if not self._flows and type(self).transform_parts is StructuredOutput.transform_parts:
             self.transform_parts = super().transform_parts  # type: ignore[method-assign,assignment]
 
     def transform_params(self, params: Params, context: MiddlewareContext) -> Params:
         """The request, with the schema where the caller has set no ``response_format``."""
-        if params.get("response_format") is None:
+        if self._format is not None and params.get("response_format") is None:
             params["response_format"] = deepcopy(self._format)  # there are drivers that adapt it in place
         return params
 
-    def transform_parts(self, params: Params, context: MiddlewareContext) -> JudgingStep:
+    def transform_parts(self, params: Params, context: MiddlewareContext) -> JudgingStep | None:
         """The step that judges, in both modes."""
+        if not self._flows:
+            return None
 
         def settle(found: Any) -> dict[str, Any]:
             if isinstance(found, UnfitError):
                 raise self._failure(found.problems, 0, context)
             return {self.metadata.id: {"value": found, "reasks": 0}}
 
-        return JudgingStep(self._schema, settle, strip=self.config.strip_fences)
+        return JudgingStep(self._schema, settle, params, strip=self.config.strip_fences)
 
     async def wrap_generate(self, do_generate: Any, params: Params, context: MiddlewareContext) -> Response:
         """Ask until there is an answer that fits, or it has been asked for often enough."""
+        if self._flows:
+            return await do_generate(params)  # type: ignore[no-any-return]  # as the contract says
         reasks, usage = 0, Usage()
         while True:
             response: Response = await do_generate(params)
             usage = response.usage = usage + response.usage
-            if response.blocked is not None or response.tool_calls:
+            if response.blocked is not None or is_on_the_way((call.name for call in response.tool_calls), params):
                 return response
             found = self._judged(response)
             if not isinstance(found, UnfitError):

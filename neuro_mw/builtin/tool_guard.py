@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ImportString, TypeAdapter, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from neuro_mw import (
     ConfigError,
@@ -20,37 +19,22 @@ from neuro_mw import (
     Part,
     Response,
     ToolCall,
+    collect,
+    parts_of,
 )
 
 from ._catalog import CATALOG
 from .json_schemas.compiled import load
 from .tools.again import asked_again
-from .tools.held import HeldCalls, calls_astray
+from .tools.approval import LATE, answer_of, approver
+from .tools.astray import calls_astray, is_astray
+from .tools.held import HeldCalls, as_held
 from .tools.offers import Offers
 from .tools.rules import Rules, Verdict, shown
 from .tools.step import CallStep
 from .tools.tale import Tale
 
 Name = Annotated[str, Field(min_length=1)]
-
-
-def _approver(value: Any) -> Any:
-    if value is None:
-        return value
-    key, expected = "approve", "an async function of a ToolCall and a context, or 'package.module:name'"
-    if isinstance(value, str):
-        try:
-            value = TypeAdapter(ImportString[Any]).validate_python(value)
-        except Exception as error:  # a module may raise anything
-            raise ConfigError(f"it cannot be loaded ({type(error).__name__})", key=key, expected=expected) from error
-    is_async = inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None))  # noqa: B004
-    if inspect.isclass(value) or not is_async:
-        raise ConfigError("it is no async function", key=key, expected=expected)
-    try:
-        inspect.signature(value).bind(None, None)
-    except (TypeError, ValueError):
-        raise ConfigError("it does not take two arguments", key=key, expected=expected) from None
-    return value
 
 
 class ToolGuard(Middleware):
@@ -90,7 +74,7 @@ class ToolGuard(Middleware):
         """Refuse the answer, take the call out of it, or tell the model what is wrong and ask again."""
         max_reasks: int = Field(default=1, ge=1, strict=True)
         """How often it is asked again, with "reask"; then the answer is refused."""
-        approve: Annotated[Any, BeforeValidator(_approver)] = None
+        approve: Annotated[Any, BeforeValidator(approver)] = None
         """An async function of a `ToolCall` and the context, or "package.module:name", that is asked for each call.
 
         True lets the call pass; False, or a text that says why, breaks the rule "not_approved".
@@ -113,12 +97,15 @@ class ToolGuard(Middleware):
         own = self.config
         self._rules = Rules(own.allow, own.deny, own.max_calls, validate_arguments=own.validate_arguments)
         self._drops, self._approve = own.on_violation == "drop", own.approve
-        # one hook holds for both modes: the step, where nothing is awaited and nothing asked again
-        if own.on_violation == "reask" or self._approve is not None:
+        self._reasks = own.on_violation == "reask"
+        self._steps = not self._reasks and self._approve is None  # the step does it: nothing is awaited, nothing asked
+        self.shareable = self._approve is None  # an approval is for one call
+        # one hook holds for both modes; those that are a subclass's own stay
+        if not self._steps and type(self).transform_parts is ToolGuard.transform_parts:
             self.transform_parts = super().transform_parts  # type: ignore[method-assign,assignment]
-        if own.on_violation == "reask" or self._approve is None:
+        if (self._reasks or self._steps) and type(self).wrap_stream is ToolGuard.wrap_stream:
             self.wrap_stream = super().wrap_stream  # type: ignore[method-assign]
-        if own.on_violation != "reask":
+        if not self._reasks and type(self).wrap_generate is ToolGuard.wrap_generate:
             self.wrap_generate = super().wrap_generate  # type: ignore[method-assign]
 
     async def startup(self) -> None:
@@ -126,41 +113,62 @@ class ToolGuard(Middleware):
         if self.config.validate_arguments:
             await asyncio.to_thread(load)
 
-    def transform_parts(self, params: Params, context: MiddlewareContext) -> CallStep:
+    def transform_parts(self, params: Params, context: MiddlewareContext) -> CallStep | None:
         """The step that holds the calls and judges them before Finish."""
-        return CallStep(self, params)
+        return CallStep(self, params) if self._steps else None
 
     async def wrap_stream(self, do_stream: Any, params: Params, context: MiddlewareContext) -> AsyncIterator[Part]:
         """The same, where calls have to be approved."""
+        if self._reasks:  # only a subclass with a wrap_stream of its own comes here
+
+            async def whole(asking: Params) -> Response:
+                return await collect(do_stream(asking))
+
+            for part in parts_of(await ToolGuard.wrap_generate(self, whole, params, context)):
+                yield part
+            return
         step, parts = CallStep(self, params), do_stream(params)
         behind: list[Part] = []  # what came behind a call waits with it: passed over, this layer loses nothing
         try:
             async for part in parts:
-                if not isinstance(part, Finish):
+                if self._steps:
+                    yield part
+                elif not isinstance(part, Finish):
                     leaving = step.passing(part)
                     if leaving is not None and step.holds:
                         behind.append(leaving)
                     elif leaving is not None:
                         yield leaving
-                    continue
-                verdicts = step.verdicts(part)
-                await self._ask(verdicts, context)
-                for leaving in (*behind, *step.leaving(part, verdicts)):
-                    yield leaving
+                else:
+                    verdicts = step.verdicts(part)
+                    await self._ask(verdicts, context)
+                    for leaving in (*behind, *step.leaving(part, verdicts)):
+                        yield leaving
         finally:
             await parts.aclose()
 
     async def wrap_generate(self, do_generate: Any, params: Params, context: MiddlewareContext) -> Response:
         """Ask until there is an answer whose calls may all leave."""
+        if self._steps:
+            return await do_generate(params)  # type: ignore[no-any-return]  # as the contract says
+        if not self._reasks:  # only a subclass with a wrap_generate of its own comes here
+
+            async def parts(asking: Params) -> AsyncIterator[Part]:
+                for part in parts_of(await do_generate(asking)):
+                    yield part
+
+            return await collect(ToolGuard.wrap_stream(self, parts, params, context))
         tale, asking, usage = Tale(), params, None
         while True:
             response: Response = await do_generate(asking)
             response.usage = response.usage if usage is None else usage + response.usage
-            offers = Offers(asking)
+            offers, calls = Offers(asking), list(map(as_held, response.tool_calls))
+            if calls != response.tool_calls:
+                response.tool_calls = calls
             verdicts = [] if response.blocked is not None else self._rules.judge(response.tool_calls, offers)
             if response.blocked is not None:
                 response.tool_calls = []
-            elif calls_astray(response.provider_fields):
+            elif calls_astray(response.provider_fields) or any(map(is_astray, response.other_parts)):
                 verdicts.append(Verdict(ToolCall("", "", ""), "astray"))
             await self._ask(verdicts, context)
             broken = self._broken(verdicts, tale)
@@ -216,18 +224,15 @@ class ToolGuard(Middleware):
     async def _refused(self, call: ToolCall, context: MiddlewareContext) -> str | None:
         """Why a call is not approved; None where it is."""
         try:
-            async with asyncio.timeout(self.config.approve_timeout_s) as limit:
-                said = await self._approve(replace(call), context)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            self.count("approve_timeouts")
-            return "nobody approved it in time"
+            said = await answer_of(self._approve, replace(call), context, self.config.approve_timeout_s)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             raise self._wrong("was cancelled from within") from None
+        if said is LATE:
+            self.count("approve_timeouts")
+            return "nobody approved it in time"
         if not isinstance(said, bool | str):
             raise self._wrong(f"returned {type(said).__name__}; it must return a bool, or a text that says why not")
         return None if said is True else said or ""

@@ -52,14 +52,15 @@ def inside(layers: Iterable[Layer], model: object) -> Inside:
     facts = [[one.id, one.instance.origin, type(one.middleware), one.config, one.on_error, _code_of(one)]
              for one in layers]  # fmt: skip
     lenient = any(one.on_error == "skip" and one.metadata.kind != "observer" for one in layers)
-    beyond = False
+    beyond, shareable = False, all(one.middleware.shareable for one in layers)
     chain: Any = getattr(model, "_chain", None)  # of a wrapped model
     if hasattr(chain, "layers"):
         further = inside(chain.layers, chain.model)
         facts.append([further.fingerprint])
+        shareable = shareable and further.shareable
         beyond = further.lenient or further.lenient_beyond or any(map(_may_be_left_out, chain.layers))
     fingerprint = hash_of([facts, type(model), _identity(model)])
-    return Inside(tuple(one.middleware for one in layers), fingerprint, lenient, beyond)
+    return Inside(tuple(one.middleware for one in layers), fingerprint, lenient, beyond, shareable)
 
 
 def _may_be_left_out(layer: Layer) -> bool:

@@ -170,9 +170,10 @@ class Passage(Stopwatch):
         answer = self.answer
         if usage is None:
             usage = (answer.usage if answer else Usage()) if self.ctx._call.attempts else no_usage()
-        self.ctx._call.block_seen = self.refused = True
+        call, text = self.ctx._call, error.message or error.reason
+        call.block_seen, call.refusals, self.refused = True, (*call.refusals, text), True
         return Response(
-            text=error.message or error.reason,
+            text=text,
             finish_reason="content_filter",
             usage=usage,
             blocked=Block(self.layer.id, error.reason, error.category, dict(error.detail)),

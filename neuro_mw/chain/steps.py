@@ -181,14 +181,17 @@ class Step:
         return out
 
     def _held_now(self) -> list[Part]:
+        """What it holds, asked before each part; one that keeps a list of parts and gives that pays for a copy only."""
         if self.held_hook is None or self.passage.layer.on_error != "skip":
             return []
-        return self._listed(self.held_hook())
+        held = self.held_hook()
+        return held.copy() if type(held) is list else self._listed(held)
 
     def _step_aside(self, error: Exception, held: list[Part], *part: Part) -> list[Part]:
         """Pass everything through from here on, after what was held; where that is unknown, fail."""
         if self.may_hold:
             raise error
+        held = self._listed(held)
         self.passage.skip(error, _HOOK)
         self.abort()
         self.feed = _pass

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from neuro_mw import ConfigError
-from neuro_mw.errors import nearest
+from neuro_mw.names import nearest
 from neuro_mw.pricing import listed_models
 from neuro_mw.providers import driver_of, known_provider, known_providers, provider_info
 from neuro_mw.providers.catalog import PROVIDERS

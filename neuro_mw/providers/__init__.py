@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from neuro_mw.errors import ConfigError, nearest
+from neuro_mw.errors import ConfigError
+from neuro_mw.names import nearest
 from neuro_mw.types import LanguageModel
 
 from .catalog import (

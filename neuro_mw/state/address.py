@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError
+from ..names import nearest
 from .protocol import Store
 
 _REDIS = ("redis", "rediss", "redis+cluster", "rediss+cluster")

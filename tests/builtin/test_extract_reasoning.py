@@ -232,16 +232,64 @@ def test_text_without_tags_passes_as_it_is():
     assert step.feed(part) is part
 
 
+def refusing(*said, **more):
+    async def refuse(do_generate, params, context):
+        raise Blocked(*said, **more)
+
+    return middleware("guard", priority=10, kind="guard", wrap_generate=refuse)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("text", ["no, not this", "<", "a <b"])
 @pytest.mark.parametrize("start", [False, True])
 def test_the_text_of_a_refusal_stays_text(mode, text, start):
-    async def refuse(do_generate, params, context):
-        raise Blocked("no", message=text)
-
-    guard = middleware("guard", priority=10, kind="guard", wrap_generate=refuse)
+    guard = refusing(text)
     response = run(call(wrap(ScriptedModel(), guard, ExtractReasoning(start_with_reasoning=start)), mode))
     assert (response.text, response.blocked.middleware) == (text, "guard")
+
+
+class InTwo:
+    """A step that cuts each text in two."""
+
+    def feed(self, part):
+        return [TextDelta(part.text[:3]), TextDelta(part.text[3:])] if isinstance(part, TextDelta) else part
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("text", ["no, not this", "a <b", "abc"])
+def test_the_text_of_a_refusal_stays_text_also_in_pieces(mode, text):
+    cutting = middleware("cutting", priority=20, transform_parts=lambda params, context: InTwo())
+    model = wrap(ScriptedModel(), refusing(text), cutting, ExtractReasoning(start_with_reasoning=True))
+    assert run(call(model, mode)).text == text
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("start", [False, True])
+def test_a_refusal_in_other_words_than_its_reason_is_text_as_well(mode, start):
+    guard = refusing("no", message="not this")
+    response = run(call(wrap(ScriptedModel(), guard, ExtractReasoning(start_with_reasoning=start)), mode))
+    assert channels(response)[1] == "not this"
+
+
+@pytest.mark.parametrize("cuts", [[1], [17], [100]])
+def test_thoughts_before_a_refusal_in_mid_stream_are_no_text(cuts):
+    class Second:
+        def __init__(self):
+            self.seen = ""
+
+        def feed(self, part):
+            self.seen += getattr(part, "text", "")
+            if "bad" in self.seen:
+                raise Blocked("no", message="no more")
+            return part
+
+    guard = middleware("guard", priority=10, kind="guard", transform_parts=lambda params, context: Second())
+    model = wrap(ScriptedModel("Private thoughts, bad</think>", cuts=cuts), guard,
+                 ExtractReasoning(start_with_reasoning=True))  # fmt: skip
+    response = run(call(model, "stream"))
+    assert response.blocked.reason == "no"
+    assert response.text == ("no more" if cuts == [100] else "")  # there, nothing had left before the refusal
+    assert response.reasoning == {1: "Private thoughts, ba", 17: "Private thoughts,", 100: "no more"}[cuts[0]]
 
 
 def test_reasoning_before_a_refusal_in_mid_stream_is_not_repeated():

@@ -6,11 +6,14 @@ import asyncio
 import json
 import logging
 import re
+import traceback
+from collections import Counter, OrderedDict, namedtuple
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from neuro_mw import (
     BadRequest,
@@ -18,6 +21,7 @@ from neuro_mw import (
     Blocked,
     ConfigError,
     Finish,
+    MiddlewareError,
     MiddlewareFactory,
     ProviderDelta,
     Response,
@@ -27,7 +31,7 @@ from neuro_mw import (
     collect,
     middleware,
 )
-from neuro_mw.builtin.guardrails import Rule
+from neuro_mw.builtin.guardrails import Guardrails, Rule
 from neuro_mw.builtin.pseudonymize import Pseudonymize
 from neuro_mw.builtin.pseudonyms import fakes
 from neuro_mw.builtin.pseudonyms.names import placeholder
@@ -191,7 +195,7 @@ def test_an_original_that_looks_like_a_placeholder_is_not_restored_again(mode: s
 
 def test_two_of_them_in_a_chain(mode: str) -> None:
     factory = MiddlewareFactory(preset=None, plugins=False)
-    factory.register(Pseudonymize(detectors=["email"]))
+    factory.register(Pseudonymize(detectors=["email"]), replace=True)
     factory.register(Pseudonymize(detectors=["email", "phone"]), id="inner", priority=50)
     origin = ScriptedModel("<EMAIL_1> <PHONE_1>")
     model = factory.apply_middleware(origin, enabled_middleware=["pseudonymize", "inner"])
@@ -391,6 +395,11 @@ WRONG: list[tuple[Mapping[str, Any], str]] = [
     ({"scope": "session", "max_values": 0}, "middleware.pseudonymize.config.max_values: Input should be"),
     ({"scope": "session", "store": "reddis://x"}, "middleware.pseudonymize.config.store: the scheme is not known"),
     ({"salt": "x"}, "middleware.pseudonymize.config.salt: unknown key"),
+    (
+        {"detectors": {"email": True}},
+        "middleware.pseudonymize.config.detectors.email: a type of personal data is named in a list. "
+        'Expected pii = ["email"]',
+    ),
 ]
 
 
@@ -501,3 +510,159 @@ def test_no_session_is_counted_and_said_once(mode: str, caplog: pytest.LogCaptur
     assert [one.getMessage() for one in caplog.records if "pseudonymize" in one.getMessage()] == [
         "middleware 'pseudonymize': a call has no session_id: its placeholders hold for that call alone"
     ]
+
+
+# --- what inner layers and providers say of it ------------------------------------------------------------------------
+
+Pair = namedtuple("Pair", "to n")
+
+
+class Told(BaseModel):
+    to: str
+    other: str | None = None
+
+
+def attaching(value: Any, id: str = "note") -> Any:
+    async def note(do_generate: Any, params: Any, context: Any) -> Any:
+        response = await do_generate(params)
+        response.metadata[id] = value
+        return response
+
+    return middleware(id, priority=50, wrap_generate=note)
+
+
+@pytest.mark.parametrize(
+    ("value", "restored"),
+    [
+        ({"<EMAIL_1>": {"<EMAIL_1>": 1}}, {JANE: {JANE: 1}}),
+        ({"<EMAIL_1>": 1, JANE: 2}, {JANE: 1, f"{JANE} (2)": 2}),
+        (OrderedDict(a="<EMAIL_1>"), {"a": JANE}),
+        (Counter({"<EMAIL_1>": 2}), {JANE: 2}),
+        (Pair("<EMAIL_1>", 1), Pair(JANE, 1)),
+        ({"<EMAIL_1>"}, [JANE]),
+        (Told(to="<EMAIL_1>"), {"to": JANE}),
+        (ValueError("<EMAIL_1>"), f"ValueError: {JANE}"),
+        (b"<EMAIL_1>", JANE),
+    ],
+)
+def test_names_and_values_of_any_kind_are_restored_in_metadata(mode: str, value: Any, restored: Any) -> None:
+    found = call(wrapped(ScriptedModel("ok"), attaching(value)), mode, JANE)
+    assert found.metadata["note"] == restored
+    assert type(found.metadata["note"]) is type(restored)
+
+
+@pytest.mark.parametrize(
+    "value", [{"fine"}, Told(to="fine"), Pair("fine", 1), object(), b"\xff<EMAIL_1>", ValueError()]
+)
+def test_what_holds_no_placeholder_stays_the_very_object(mode: str, value: Any) -> None:
+    found = call(wrapped(ScriptedModel("ok"), attaching({"it": value})), mode, JANE)
+    assert found.metadata["note"]["it"] is value
+
+
+def test_what_is_too_deep_does_not_keep_others_from_being_restored(mode: str) -> None:
+    deep: list[Any] = []
+    for _ in range(3000):
+        deep = [deep]
+    model = wrapped(ScriptedModel("ok"), attaching(deep), attaching({"to": "<EMAIL_1>"}, "second"))
+    found = call(model, mode, JANE)
+    assert found.metadata["note"] is deep
+    assert found.metadata["second"] == {"to": JANE}
+
+
+def test_names_of_provider_fields_are_restored(mode: str) -> None:
+    fields = {"n": {"<EMAIL_1>": "<EMAIL_1>"}, "list": [{"<EMAIL_1>": 1}]}
+    found = call(wrapped(ScriptedModel(Response(text="ok", provider_fields=fields))), mode, JANE)
+    assert found.provider_fields == {"n": {JANE: JANE}, "list": [{JANE: 1}]}
+
+
+def test_the_detail_of_a_block_is_restored_and_its_reason_is_fit_for_logs(mode: str) -> None:
+    async def refuse(do_generate: Any, params: Any, context: Any) -> Any:
+        raise Blocked("<EMAIL_1> is no tool", detail={"violations": [{"tool": "<EMAIL_1>"}]})
+
+    guard = middleware("guard", priority=50, kind="guard", wrap_generate=refuse)
+    found = call(wrapped(ScriptedModel("ok"), guard), mode, JANE)
+    assert found.text == f"{JANE} is no tool"
+    assert found.blocked == Block("guard", "<EMAIL_1> is no tool", "policy", {"violations": [{"tool": JANE}]})
+
+
+@pytest.mark.parametrize("begun", ["data:;base64, ", "data:text/plain;base64,\n"])
+def test_no_text_is_a_file_by_what_it_begins_with(mode: str, begun: str) -> None:
+    tool = {"role": "tool", "tool_call_id": "c", "content": f"{begun}{JANE}"}
+    parts = {"role": "user", "content": [{"type": "text", "text": f"{begun}{JANE}"}]}
+    arguments = {"id": "c", "type": "function", "function": {"name": "f", "arguments": f"{begun}{JANE}"}}
+    history = {"role": "assistant", "content": None, "tool_calls": [arguments]}
+    fields = {"refusal": f"{begun}<EMAIL_1>"}
+    origin = ScriptedModel(Response(text="ok", provider_fields=fields))
+    found = call(wrapped(origin), mode, messages=[parts, history, tool, {"role": "user", "content": f"{begun}{JANE}"}])
+    assert JANE not in str(origin.calls)
+    assert str(origin.calls).count("<EMAIL_1>") == 4
+    assert found.provider_fields == {"refusal": f"{begun}{JANE}"}
+
+
+@pytest.mark.parametrize("guard", [Pseudonymize, Guardrails])
+def test_a_number_that_nobody_can_write_is_a_bad_request(mode: str, guard: Any) -> None:
+    content = [{"type": "tool_use", "id": "c", "name": "f", "input": {"n": 10**5000}}]
+    layer = guard() if guard is Pseudonymize else guard(pii=True)
+    model = MiddlewareFactory(preset=None, middleware=[layer], plugins=False).apply_middleware(ScriptedModel("ok"))
+    with pytest.raises(BadRequest, match="more digits"):
+        call(model, mode, messages=[{"role": "assistant", "content": content}, {"role": "user", "content": "so?"}])
+
+
+# --- fakes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("card", "restored"),
+    [("4111111111111111", '{"card": 4111111111111111, "n": [4111111111111111 ], "s": "4111111111111111"}'),
+     (CARD, f'{{"card": "{CARD}", "n": ["{CARD}" ], "s": "{CARD}"}}')],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 5, 99])
+def test_a_number_in_arguments_stays_one_where_the_original_is_one(
+    mode: str, card: str, restored: str, size: int
+) -> None:
+    fake = "4000000000000010"
+    said = ToolCall("c", "pay", f'{{"card": {fake}, "n": [{fake} ], "s": "{fake}"}}')
+    model = wrapped(ScriptedModel(Response(tool_calls=[said]), cuts=(size,)), style="fake")
+    assert call(model, mode, card).tool_calls[0].arguments == restored
+
+
+@pytest.mark.parametrize(
+    "made",
+    ["mr.jo.carter1@example.com", "jo.carter1@example.com.au", "jo.carter1@example.com-foo", "94000000000000010",
+     "x4000000000000010", "4000000000000010.5", "1203.0.113.1", "203.0.113.1.5", "++1 202-555-0101"],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 4, 99])
+def test_a_value_of_the_models_own_that_holds_a_fake_is_left_alone_and_counted(mode: str, made: str, size: int) -> None:
+    request = f"{JANE}; {PHONE}; 92.168.10.20; 4111111111111111"
+    text = f"a {made} b"
+    answer = Response(text=text, tool_calls=[ToolCall("c", "f", json.dumps({"a": made, "b": [text]}))])
+    found = call(wrapped(ScriptedModel(answer, cuts=(size,)), style="fake"), mode, request)
+    assert found.text == text
+    assert json.loads(found.tool_calls[0].arguments) == {"a": made, "b": [text]}
+    assert found.metadata["pseudonymize"]["unknown_placeholders"] == 1
+
+
+@pytest.mark.parametrize("made", ["({})", "mailto:{}.", "<{}>", "{}, {}", "{}...and", "{}--he"])
+def test_what_is_no_part_of_a_value_may_stand_beside_a_fake(mode: str, made: str) -> None:
+    text = made.replace("{}", "jo.carter1@example.com")
+    found = call(wrapped(ScriptedModel(text, cuts=(3,)), style="fake"), mode, JANE)
+    assert found.text == made.replace("{}", JANE)
+
+
+@pytest.mark.parametrize("text", [r"<EMAIL\_1>", r"\<EMAIL_1\>", r"\<EMAIL\_1\>"])
+def test_what_is_escaped_as_in_markdown_is_counted(mode: str, text: str) -> None:
+    found = call(wrapped(ScriptedModel(text, cuts=(1,))), mode, JANE)
+    assert found.text == text
+    assert found.metadata["pseudonymize"]["unknown_placeholders"] == 1
+
+
+def test_an_engine_that_fails_is_named_without_what_it_read(mode: str) -> None:
+    def engine(line: str) -> Any:
+        if "+" in line:  # what is tried at startup is another's
+            return []
+        raise LookupError(f"no such name: {line}")
+
+    with pytest.raises(MiddlewareError, match=r"the engine of pii\.\S+ failed \(LookupError\)") as caught:
+        call(wrapped(ScriptedModel("ok"), detectors={"ner": {"engine": engine, "types": ["PERSON"]}}), mode, "I am Ada")
+    assert "no such name" not in "".join(traceback.format_exception(caught.value))
+    assert "transform_params" in str(caught.value.__notes__)

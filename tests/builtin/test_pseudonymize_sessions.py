@@ -113,6 +113,27 @@ def test_values_of_other_calls_are_not_restored(mode: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("session_id", ["", None])
+def test_an_empty_id_is_none(mode: str, session_id: Any) -> None:
+    async def main() -> None:
+        worker = Worker("memory")
+        assert await worker.sent(mode, JANE, session_id) == "<EMAIL_1>"
+        assert await worker.sent(mode, BOB, session_id) == "<EMAIL_1>"
+        assert worker.factory.registry.get_aggregated_stats()["pseudonymize"].counts["no_session"] == 2
+
+    asyncio.run(main())
+
+
+def test_ids_that_read_alike_are_one_session(mode: str) -> None:
+    async def main() -> None:
+        worker = Worker("memory")
+        numbered: Any = 1
+        assert await worker.sent(mode, JANE, numbered) == "<EMAIL_1>"
+        assert await worker.sent(mode, BOB, "1") == "<EMAIL_2>"
+
+    asyncio.run(main())
+
+
 def test_a_placeholder_that_a_user_says_is_given_up(mode: str) -> None:
     async def main() -> None:
         worker = Worker("memory")

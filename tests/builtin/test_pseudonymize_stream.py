@@ -16,6 +16,7 @@ from neuro_mw import (
     Finish,
     MiddlewareContext,
     MiddlewareFactory,
+    ProviderDelta,
     ProviderUnavailable,
     ReasoningDelta,
     Response,
@@ -188,8 +189,63 @@ def test_metadata_in_a_circle_is_left_alone() -> None:
     step: Any = ONES["type_index"].transform_parts(PROMPT, context)
     circle: dict[str, Any] = {"x": "<EMAIL_1>"}
     circle["circle"] = circle
-    finish = Finish("stop", metadata=circle)
-    assert step.feed(finish) is finish
+    finish = step.feed(Finish("stop", metadata=circle))
+    assert finish.metadata["x"] == "jane@acme.org"
+    assert finish.metadata["circle"] is circle
+
+
+# --- fakes at the end of longer values -------------------------------------------------------------------------------
+
+FAKES = ["jo.carter1@example.com", "+1 202-555-0101", "203.0.113.1", "4000000000000010"]
+BEFORE = ["", " ", ":", "<", "x", "9", "mr.", "é", "+", "-", "no. ", "\n", "_", "(", "a+"]
+BEHIND = ["", " ", ".", ". ", ".au", "-foo", ".5", "-1", ":80", ",", "x", ")"]
+
+
+def is_whole(fake: str, before: str, behind: str) -> bool:
+    """Whether a fake is a value by itself."""
+    within = {"j": ".+%-", "+": "+", "2": ".", "4": ".-"}[fake[0]]
+    cut = before[-1:].isalnum() or before[-1:] == "_" or (before != "" and before[-1] in within)
+    goes_on = {"j": r"[.-]?\w", "+": r"\w|-\d", "2": r"\.?\d|x", "4": r"\w|[.-]\d"}[fake[0]]
+    return not cut and re.match(goes_on, behind) is None
+
+
+@given(
+    said=st.lists(st.tuples(st.sampled_from(BEFORE), st.sampled_from(FAKES), st.sampled_from(BEHIND)), max_size=3),
+    channel=st.sampled_from([TextDelta, ReasoningDelta]), cuts=CUTS, others=st.lists(st.booleans(), min_size=5),
+)  # fmt: skip
+@settings(max_examples=200)
+def test_a_fake_within_a_value_of_the_models_own_is_left_alone(
+    said: Any, channel: Any, cuts: list[int], others: list[bool]
+) -> None:
+    pseudonymize = Pseudonymize(style="fake")
+    context = MiddlewareContext("openai", "gpt-4o", mode="stream")
+    values = ["jane@acme.org", "+1 212 555 7788", "92.168.10.20", "4111111111111111"]
+    sent: Any = pseudonymize.transform_params({"prompt": "; ".join(values)}, context)
+    assert sent["prompt"].split("; ") == FAKES
+    by_fake = dict(zip(FAKES, values, strict=True))
+    text = " | ".join(f"{before}{fake}{behind}" for before, fake, behind in said)
+    wanted = " | ".join(
+        f"{before}{by_fake[fake] if is_whole(fake, before, behind) else fake}{behind}" for before, fake, behind in said
+    )
+    step: Any = pseudonymize.transform_parts({}, context)
+    left: list[Any] = []
+    for at, part in enumerate(cut([channel(text)], cuts)):
+        for one in [part, ProviderDelta({"n": at})] if others[at % len(others)] else [part]:
+            out = step.feed(one)
+            left += out if isinstance(out, list) else [out]
+    left += step.finish()
+    assert "".join(part.text for part in left if isinstance(part, channel)) == wanted
+    unknown = context.state(pseudonymize)["originals"].unknown
+    assert not unknown or any(not is_whole(fake, before, behind) for before, fake, behind in said)
+
+
+@pytest.mark.parametrize("between", ["j", "jo.carter1@example.com", "fine", ""])
+@pytest.mark.parametrize(("one", "other"), [(TextDelta, ReasoningDelta), (ReasoningDelta, TextDelta)])
+def test_where_a_value_began_is_known_behind_another_channel(one: Any, other: Any, between: str) -> None:
+    context, _ = asked("fake")
+    parts = [one("see mr."), other(between), one("jo.carter1@example.com "), one("jo.carter1@example.com")]
+    left = fed("fake", context, [*parts, Finish("stop")])
+    assert "".join(part.text for part in left if isinstance(part, one)) == "see mr.jo.carter1@example.com jane@acme.org"
 
 
 MODES = ["generate", "stream"]

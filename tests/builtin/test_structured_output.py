@@ -39,6 +39,7 @@ from tests.chain.conftest import MODES, call, run, wrap
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}, "size": {"type": "integer"}}, "required": ["city"]}
 GOOD = '{"city": "Bern"}'
+LOOK = [{"type": "function", "function": {"name": "look"}}]
 WAYS = ("validate", "repair", "reask")
 
 
@@ -52,11 +53,11 @@ def answer(text, **more):
     return Response(text=text, usage=Usage(3, 2), **more)
 
 
-def ask(mode, responses, /, *, cuts=(3,), config=None, prompt="hi", **options):
+def ask(mode, responses, /, *, cuts=(3,), config=None, prompt="hi", tools=None, **options):
     responses = [one if isinstance(one, Response) else answer(one) for one in _list(responses)]
     model = FaultyModel(responses, cuts=cuts)
     layer = StructuredOutput(**{"schema": CITY, **options})
-    response = run(call(wrap(model, layer, middleware_config=config), mode, prompt))
+    response = run(call(wrap(model, layer, middleware_config=config), mode, prompt, **({"tools": tools} if tools else {})))
     return response, model, layer
 
 
@@ -533,7 +534,7 @@ def test_what_ends_the_asking(mode):
         run(call(wrap(model, StructuredOutput(schema=CITY, mode="reask")), mode))
     assert len(model.calls) == 1
     calls = answer("so", tool_calls=[ToolCall("c", "look", "{}")], finish_reason="tool_calls")
-    response, model, _ = ask(mode, ["no", calls], mode="reask")
+    response, model, _ = ask(mode, ["no", calls], mode="reask", tools=LOOK)
     assert (response.tool_calls, response.text, response.metadata) == (calls.tool_calls, "so", {})
     assert response.usage == Usage(6, 4)
 
@@ -572,7 +573,7 @@ def test_answers_with_tool_calls_pass(mode, way, schema, text):
         text=text, reasoning="so", tool_calls=calls, finish_reason="tool_calls", usage=Usage(3, 2), id="i", model="m",
         created=1.5, provider_fields={"a": 1}, metadata={"inner": 1},
     )  # fmt: skip
-    response, model, _ = ask(mode, whole, mode=way, schema=schema)
+    response, model, _ = ask(mode, whole, mode=way, schema=schema, tools=LOOK)
     assert response == whole
     assert len(model.calls) == 1
 
@@ -609,7 +610,7 @@ def test_parts_keep_their_order_behind_what_is_held():
     class Parts:
         provider, model_id = "openai", "gpt-4o"
         parts = [
-            TextDelta("so "), ReasoningDelta("r"), ToolCallDelta(0, "c", "f", "{}"), TextDelta("is"),
+            TextDelta("so "), ReasoningDelta("r"), ToolCallDelta(0, "c", "look", "{}"), TextDelta("is"),
             ProviderDelta({"a": 1}), Finish("stop", Usage()),
         ]  # fmt: skip
 
@@ -621,12 +622,12 @@ def test_parts_keep_their_order_behind_what_is_held():
                 yield part
 
     async def read():
-        async with wrap(Parts(), StructuredOutput(schema=CITY)).stream("hi") as stream:
+        async with wrap(Parts(), StructuredOutput(schema=CITY)).stream("hi", tools=LOOK) as stream:
             return [part async for part in stream][:-1]
 
     parts = Parts.parts
     assert run(read()) == [parts[0], parts[3], parts[1], parts[2], parts[4]]
-    assert run(call(wrap(Parts(), StructuredOutput(schema=CITY)), "generate")).text == "so is"
+    assert run(call(wrap(Parts(), StructuredOutput(schema=CITY)), "generate", tools=LOOK)).text == "so is"
 
 
 def test_parts_behind_prose_leave_before_the_json():

@@ -43,7 +43,6 @@ OBJECT = Kinds("{", scalar=False)
         ("Here [it] is: {a: 1} and more", {"a": 1}),
         ("{}", {}),
         ('{"a": {}, "b": [],}', {"a": {}, "b": []}),
-        ('{"a": 1, "a": 2}', {"a": 2}),
         ('{"a"\n:\n1}', {"a": 1}),
     ],
 )
@@ -87,6 +86,8 @@ def test_what_is_clear_is_mended(text, value):
         "{'a': 'it's'}",
         '{"a": 2024-01-01}',
         '{"a": 1.2.3}',
+        '{"a": 1, "a": 2}',
+        "{'b': {a: 1, 'a': 1}}",
     ],
 )
 def test_nothing_is_guessed(text):

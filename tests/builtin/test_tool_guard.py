@@ -250,6 +250,12 @@ ASTRAY = [
     {"choices": {"tool_calls": [1]}},
     {"function_call": {"name": "x"}},
     {"tool_calls": [{"id": "c9"}]},
+    {"message": {"tool_calls": [1]}},
+    {"delta": {"function_call": {"name": "x"}}},
+    {"choices": {"0": {"message": {"tool_calls": [1]}}}},
+    {"content": [{"type": "text"}, {"type": "tool_use", "name": "x", "input": {}}]},
+    {"output": ({"type": "function_call", "name": "x"},)},
+    {"far": [[[{"in": {"it": [{"type": "tool_use"}]}}]]]},
 ]
 
 
@@ -370,7 +376,7 @@ def test_a_place_that_two_calls_share(deltas, on_violation):
 def test_arguments_that_are_no_text_at_all():
     """Nobody knows what becomes of them further out; they are not passed on as if there were none."""
     model = Parts([ToolCallDelta(0, "a", "file_read", {"path": "x"}), Finish("tool_calls")])
-    assert rules(guarded(model, "stream")) == ["duplicate"]
+    assert rules(guarded(model, "stream")) == ["arguments"]
 
 
 def test_an_id_and_a_name_that_are_repeated_or_late_are_no_clash():

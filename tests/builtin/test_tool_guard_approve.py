@@ -1,6 +1,10 @@
 """tool_guard with approve: who is asked for what, and what becomes of answers, failures, delays and cancellations."""
 
 import asyncio
+import gc
+import sys
+import time
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -18,7 +22,9 @@ from neuro_mw import (
     collect,
 )
 from neuro_mw.builtin import tool_guard
+from neuro_mw.builtin.cache import Cache
 from neuro_mw.builtin.tool_guard import ToolGuard
+from neuro_mw.builtin.tools import approval
 from neuro_mw.testing import ScriptedModel
 from tests.builtin.tool_calls import PARIS, TOOLS, Parts, calling, read
 from tests.chain.conftest import MODES, call, run, wrap
@@ -298,7 +304,7 @@ def test_named_in_a_file(mode):
     config = {"tool_guard": {"config": {"approve": f"{__name__}:of_weather", "on_violation": "drop"}}}
     model = factory.apply_middleware(ScriptedModel(calling("weather", ("file_read", "{}"))), middleware_config=config)
     assert [one.name for one in run(call(model, mode, tools=TOOLS)).tool_calls] == ["weather"]
-    with pytest.raises(ConfigError, match="approve: it cannot be loaded"):
+    with pytest.raises(ConfigError, match=r"approve: 'no:no' cannot be loaded: ModuleNotFoundError: No module named 'no'"):
         factory.apply_middleware(ScriptedModel(), middleware_config={"tool_guard": {"config": {"approve": "no:no"}}})
 
 
@@ -335,3 +341,124 @@ def test_parts_are_those_of_the_guard_that_asks_nobody():
         run(read(wrap(ScriptedModel(answer), ToolGuard(on_violation="drop", approve=yes)), "stream", tools=TOOLS))
         == plain
     )
+
+
+@both
+@everywhere
+def test_what_is_said_after_the_limit_does_not_count(mode, on_violation):
+    """Whether it blocks, or makes nothing of being cancelled: True comes too late, and so does an error."""
+
+    async def main(approve):
+        guard = ToolGuard(approve=approve, approve_timeout_s=0.01, on_violation=on_violation)
+        found = await call(wrap(ScriptedModel(calling("weather")), guard), mode, tools=TOOLS)
+        told = found.blocked.detail if found.blocked else found.metadata["tool_guard"]
+        assert (found.tool_calls, told["violations"][0]["rule"]) == ([], "not_approved")
+        assert guard.tally.counts()["approve_timeouts"] == (2 if on_violation == "reask" else 1)
+
+    async def blocking(call, context):
+        time.sleep(0.03)  # noqa: ASYNC251  # as the code of a user may
+        return True
+
+    async def swallowing(call, context):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return True
+
+    async def failing(call, context):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise RuntimeError from None
+
+    for approve in (blocking, swallowing, failing):
+        run(main(approve))
+
+
+@both
+@everywhere
+def test_who_does_not_stop_is_not_waited_for(mode, on_violation):
+    async def main():
+        end, over, unobserved = asyncio.Event(), [], []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, what: unobserved.append(what))
+
+        async def approve(call, context):
+            while not end.is_set():
+                with suppress(asyncio.CancelledError):
+                    await end.wait()
+            over.append(call.id)
+            raise RuntimeError
+
+        guard = ToolGuard(approve=approve, approve_timeout_s=0.01, on_violation=on_violation)
+        model = wrap(ScriptedModel(calling("weather")), guard)
+        found = await asyncio.wait_for(call(model, mode, tools=TOOLS), 5)
+        assert (found.tool_calls, over) == ([], [])
+        task = asyncio.create_task(call(model, mode, tools=TOOLS))
+        await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 5)
+        end.set()
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0)
+        gc.collect()
+        return over, unobserved, approval._left
+
+    over, unobserved, left = run(main())
+    assert (set(over), unobserved, left) == ({"c0"}, [], set())
+
+
+@both
+@everywhere
+def test_an_exit_is_for_the_caller(mode, on_violation):
+    async def approve(call, context):
+        raise SystemExit(3)
+
+    async def main():
+        with pytest.raises(SystemExit):
+            await call(
+                wrap(ScriptedModel(calling("weather")), ToolGuard(approve=approve, on_violation=on_violation)),
+                mode, tools=TOOLS,
+            )  # fmt: skip
+        return True
+
+    assert run(main())
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [("raise SystemExit(4)", "SystemExit: 4"), ("raise KeyError('x')", "KeyError: 'x'"), ("", "no ")]
+)
+def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch, source, said):
+    (tmp_path / "approving.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "approving", raising=False)
+    with pytest.raises(ConfigError, match="approving:ask' cannot be loaded") as caught:
+        ToolGuard(approve="approving:ask")
+    assert (said in str(caught.value), caught.value.key) == (True, "middleware.tool_guard.config.approve")
+    with pytest.raises(ConfigError, match="names nothing"):
+        ToolGuard(approve="approving")
+
+
+@both
+def test_an_approval_is_for_one_call(mode):
+    """A cache outside neither keeps nor shares what was approved."""
+    seen = []
+
+    async def approve(call, context):
+        seen.append(context.session.user_id)
+        return context.session.user_id == "u1"
+
+    def ask_for(user, model):
+        return run(call(model.with_context(session={"user_id": user}), mode, tools=TOOLS))
+
+    guard = ToolGuard(approve=approve)
+    assert (guard.shareable, ToolGuard().shareable) == (False, True)
+    model = wrap(ScriptedModel(calling("weather")), Cache(), guard)
+    assert len(ask_for("u1", model).tool_calls) == 1
+    assert ask_for("u2", model).tool_calls == []
+    assert len(ask_for("u1", model).tool_calls) == 1
+    assert seen == ["u1", "u2", "u1"]
+    model = wrap(inner := ScriptedModel(calling("weather")), Cache(), ToolGuard())
+    ask_for("u1", model)
+    ask_for("u2", model)
+    assert len(inner.calls) == 1

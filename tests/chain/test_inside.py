@@ -1,9 +1,10 @@
 """What a middleware learns of the layers inside of it, for keys that must not be shared."""
 
 import asyncio
+from typing import Annotated
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, create_model
 
 from neuro_mw import Middleware, MiddlewareContext, MiddlewareFactory, MiddlewareMetadata, NeuroError, middleware
 from neuro_mw.testing import ScriptedModel
@@ -197,8 +198,14 @@ class Shaped(Middleware):
         return params
 
 
+TYPES = [
+    list[int], list[str], dict[str, int], int | None, int | str, Annotated[int, Field(ge=0)],
+    Annotated[int, Field(ge=10)], create_model("M", a=(int, ...)), create_model("M", b=(int, ...)),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("mode", MODES)
-def test_types_with_arguments_are_told_apart(mode):
-    prints = {found(mode, Shaped(schema_=kind))[1] for kind in (list[int], list[str], dict[str, int], int | None, int | str)}
-    assert len(prints) == 5
+def test_types_are_told_apart_by_what_they_ask_for(mode):
+    prints = {found(mode, Shaped(schema_=kind))[1] for kind in TYPES}
+    assert len(prints) == len(TYPES)
     assert found(mode, Shaped(schema_=list[int]))[1] in prints

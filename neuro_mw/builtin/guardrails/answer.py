@@ -37,7 +37,7 @@ class AnswerStep:
     A part waits for those before it that are held. What is held may not be decided before the end (the last word of the
     reasoning, while the text comes): behind 64 characters of other channels, each channel goes on by itself.
     ``counts`` has a counter for each channel, one for arguments that are no JSON ("invalid_json"), and one for fields
-    that may not leave ("left_out").
+    and metadata that may not leave ("left_out").
     """
 
     def __init__(self, filters: Mapping[str, Filter], counts: Mapping[str, Counter[str]]) -> None:
@@ -63,8 +63,8 @@ class AnswerStep:
             return self._through(("tool_arguments", part.index), "tool_arguments", part, part.arguments)
         if isinstance(part, ProviderDelta) and self._fields is not None:
             part = ProviderDelta(self._fields.feed(part.fields))
-        elif isinstance(part, Finish) and self._fields is not None and part.metadata:
-            part = replace(part, metadata=self._fields.metadata(part.metadata))
+        elif isinstance(part, Finish) and self._fields is not None:
+            part = self._fields.end(part)
         return self._passing(part)
 
     def finish(self) -> list[Part]:
@@ -93,10 +93,7 @@ class AnswerStep:
         plan = self._filters.get(channel)
         if plan is None:
             return self._passing(part)
-        run = self._runs.get(key)
-        if run is None:
-            run = self._runs[key] = (JSONRun if channel == "tool_arguments" else FilterRun)(plan, self._counts[channel])
-            self._open[key] = deque()
+        run = self._runs.get(key) or self._begin(key, channel, plan)
         slot = _Slot(part, text, len(text))
         if self._apart:
             self._apart.setdefault(key, deque()).append(slot)
@@ -108,6 +105,12 @@ class AnswerStep:
             self._open[key].append(slot)
             self._decide(key, run.feed(text))
         return list(self._by_itself(key) if self._apart else self._leaving())
+
+    def _begin(self, key: Any, channel: str, plan: Filter) -> FilterRun | JSONRun:
+        kind = JSONRun if channel == "tool_arguments" else FilterRun
+        run = self._runs[key] = kind(plan, self._counts[channel])
+        self._open[key] = deque()
+        return run
 
     def _passing(self, part: Part) -> list[Part]:
         """A part that no filter looks at: it waits for its turn."""

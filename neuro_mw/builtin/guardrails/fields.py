@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
-from neuro_mw import Blocked
+from neuro_mw import Blocked, Finish
 
+from .attached import Attached
 from .filters import Filter
-from .text_keys import free_name, is_own, is_text
+from .text_keys import digits, free_name, is_own, is_text
 
 _TOKENS = "logprobs"  # the text once more, in pieces of a token each, in which no rule would find anything
 
 
 class FieldsFilter:
-    """The provider fields of one answer under a filter. ``left_out`` counts the fields that may not leave at all."""
+    """The provider fields of one answer under a filter. ``left_out`` counts what may not leave at all."""
+
+    _all_names: ClassVar[bool] = False  # whether every key is a text, not only those in what is the model's own
 
     def __init__(self, plan: Filter, counts: Counter[str], left_out: Counter[str]) -> None:
         self._plan, self._counts, self._left_out = plan, counts, left_out
@@ -28,32 +32,40 @@ class FieldsFilter:
 
     def feed(self, fields: dict[str, Any]) -> dict[str, Any]:
         """The fields that may leave now. Raises Blocked."""
-        return self._begun(fields, self._strings)
+        try:
+            return self._begun(fields, self._strings)
+        except RecursionError:
+            for key in fields:
+                self._strings.pop(key, None)
+            return self._too_deep(fields)
+
+    def _too_deep(self, fields: dict[str, Any]) -> dict[str, Any]:
+        self._left_out.update(fields.keys())
+        return {}
 
     def finish(self) -> dict[str, Any]:
         """The strings of which something was left out, whole."""
         return self._ended(self._strings)
 
-    def metadata(self, given: dict[str, Any]) -> dict[str, Any]:
-        """What layers further in attached, which may quote the answer, or be made of it. Raises Blocked."""
-        return {id: self._attached(value) for id, value in given.items()}
+    def end(self, finish: Finish) -> Finish:
+        """What layers further in attached, or say of their refusal; both may quote the answer. Raises Blocked.
 
-    def _attached(self, value: Any, *, data: bool = False) -> Any:
-        """All texts of it; ``data``: in what an answer says as data, its numbers and names as well."""
-        if isinstance(value, str):
-            return self._plan.whole(value, Counter())  # the text of the answer is counted where it stands
-        if isinstance(value, dict):
-            made: dict[Any, Any] = {}
-            for name, one in value.items():
-                key = free_name(self._attached(name), made) if data and isinstance(name, str) else name
-                made[key] = self._attached(one, data=data or name == "value")
-            return made
-        if isinstance(value, list | tuple):
-            return [self._attached(one, data=data) for one in value]
-        if data and isinstance(value, int | float) and not isinstance(value, bool):
-            changed = self._attached(str(value))
-            return value if changed == str(value) else changed
-        return value
+        Where it is a refusal it stays that one, without what may not leave.
+        """
+        block = finish.blocked
+        if not self._plan.acts or (block is None and not finish.metadata):
+            return finish
+        attached = Attached(self._attached if block is None else self._plan.withheld, strict=True)
+        metadata, left_out = attached.of(finish.metadata)
+        if block is not None:
+            said, lost = attached.of({"reason": block.reason, "blocked": block.detail})
+            block = replace(block, reason=said.get("reason", ""), detail=said.get("blocked", {}))
+            left_out = {**left_out, **lost}
+        self._left_out.update(left_out)
+        return replace(finish, metadata=metadata, blocked=block)
+
+    def _attached(self, text: str) -> str:
+        return self._plan.whole(text, Counter())  # the text of the answer is counted where it stands
 
     def _begun(
         self, fields: dict[str, Any], strings: dict[str, Any], under: str = "", *, own: bool = False
@@ -62,7 +74,7 @@ class FieldsFilter:
         for key, value in fields.items():
             if self._may_not_leave(key):
                 continue
-            name = free_name(self._named(key, strings), made) if own else key
+            name = free_name(self._named(key, strings), made) if own or self._all_names else key
             is_audio = key == "data" and under == "audio"
             if not own and (is_audio or not is_text(key, value, fields)):
                 made[name] = value
@@ -123,13 +135,18 @@ class FieldsFilter:
             for name, one in value.items():
                 if self._may_not_leave(name):
                     continue
-                key = free_name(self._whole(name), made) if own and isinstance(name, str) else name
+                is_said = (own or self._all_names) and isinstance(name, str)
+                key = free_name(self._whole(name), made) if is_said else name
                 looked = own or is_text(name, one, value)
                 made[key] = self._whole(one, own=own or is_own(name, one)) if looked else one
             return made
         if own and isinstance(value, int | float) and not isinstance(value, bool):
-            changed = self._plan.whole(str(value), self._counts)
-            return value if changed == str(value) else changed
+            said = digits(value)
+            if said is None:
+                self._left_out["number"] += 1
+                return None
+            changed = self._plan.whole(said, self._counts)
+            return value if changed == said else changed
         return value
 
 

@@ -53,6 +53,18 @@ class Filter:
         run = self.run(counts)
         return "".join([piece.text for piece in (*run.feed(text), *run.finish())])
 
+    @property
+    def acts(self) -> bool:
+        """Whether any text may leave otherwise than it came."""
+        return bool(self.blocking or self.changing or self.invisible not in (None, "warn"))
+
+    def withheld(self, text: str) -> str:
+        """The same beside a refusal: a text that may not leave is redacted as a whole. Counts nothing."""
+        try:
+            return self.whole(text, Counter())
+        except Blocked:
+            return "[REDACTED]"
+
 
 def filter_of(
     rules: Iterable[AnyRule],
@@ -131,6 +143,11 @@ class FilterRun:
     def finish(self) -> list[Leaving]:
         """What was held, now that nothing more comes."""
         return self.feed("", final=True)
+
+    def passed(self, char: str) -> None:
+        """The last character of what has left unseen, while nothing is held: what is replaced may depend on it."""
+        if self._changing is not None:
+            self._changing.passed(char)
 
     def watch(self, *, final: bool = False) -> None:
         """Count what the rules that only watch find in all that has come."""

@@ -64,9 +64,10 @@ class Guardrails(Middleware):
         looks = settings.rules or settings.invisible
         directions = {DIRECTIONS[name] for name in settings.apply_to} if looks else set()
         # a hook that has nothing to do is none: the chain runs, and `explain` shows, those of the base class only
-        if "input" not in directions and self._precall is None:
+        own = type(self).transform_params is Guardrails.transform_params
+        if own and "input" not in directions and self._precall is None:
             self.transform_params = super().transform_params  # type: ignore[method-assign]
-        if "output" not in directions:
+        if "output" not in directions and type(self).transform_parts is Guardrails.transform_parts:
             self.transform_parts = super().transform_parts  # type: ignore[method-assign,assignment]
         self._answer_filter: AnswerFilter | None = None
         if model_filter and model_filter.enabled:

@@ -18,8 +18,9 @@ _MAX_BARE = 1000  # characters of one number
 class JSONRun:
     """One JSON text under a filter, whole or in pieces.
 
-    A number that is changed becomes a string. From where it is no JSON any more, back to the beginning of the number or
-    word that this shows in, it is taken as plain text, and ``invalid`` is set.
+    A number that is changed becomes a string, or a number where what stands for it is one. From where it is no JSON any
+    more, back to the beginning of the number or word that this shows in, it is taken as plain text, and ``invalid`` is
+    set.
     """
 
     __slots__ = ("_bare", "_counts", "_depth", "_filter", "_inner", "_inside", "_parted", "_plain", "_raws", "_reader",
@@ -137,7 +138,8 @@ class JSONRun:
         changed = self._filter.whole(value, self._counts) if value not in _LITERALS else value
         if changed == value:
             return [Leaving(bare, len(bare), same=True)]
-        return [Leaving(f'"{quoted(changed)}"{bare[len(value) :]}', len(bare), same=False)]
+        written = changed if _NUMBER.fullmatch(changed) else f'"{quoted(changed)}"'
+        return [Leaving(written + bare[len(value) :], len(bare), same=False)]
 
     def _written(self, pieces: list[Leaving]) -> list[Leaving]:
         """Pieces of what a string says as pieces of how it is written: unchanged ones as they were."""

@@ -15,7 +15,7 @@ from neuro_mw.plain import as_plain
 
 from .filters import Filter
 from .json_filter import whole_json
-from .text_keys import free_name, is_own, is_text
+from .text_keys import digits, free_name, is_own, is_text
 
 _CHANNEL_OF_ROLE = {
     "system": "system", "developer": "system", "tool": "tool_results", "function": "tool_results",
@@ -93,8 +93,11 @@ class RequestFilter:
         if isinstance(value, str):
             return self._text(value, plan, is_json=key == "arguments")
         if own and isinstance(value, int | float) and not isinstance(value, bool):  # a card's number
-            changed = plan.whole(str(value), self._counts[plan.channel])
-            return value if changed == str(value) else changed
+            said = digits(value)
+            if said is None:
+                raise UnreadableError("holds a number with more digits than any rule could read")
+            changed = plan.whole(said, self._counts[plan.channel])
+            return value if changed == said else changed
         return value
 
     def _dict(self, value: dict[str, Any], channel: str, *, own: bool) -> dict[str, Any]:

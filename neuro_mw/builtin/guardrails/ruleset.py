@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Any
 
+from neuro_mw import MiddlewareError, NeuroError
+
 from .patterns import Beginnings, Pattern, Search, union
 from .rules import AnyRule, Match, Rule, Spans, Terms
 from .terms import TermIndex
@@ -171,13 +173,13 @@ class _Engine:
     def find(self, text: str, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """The spans that begin from `start` on, in lines that begin before `stop`: where, their end, the rule's place.
 
-        Raises ValueError for one that is none, or not within its line.
+        Raises ValueError for one that is none, or not within its line, and MiddlewareError where the engine fails.
         """
         at = text.rfind("\n", 0, start) + 1
         while at < stop:
             end = text.find("\n", at)
             line = text[at : end if end >= 0 else len(text)]
-            for span in self._find(line) if line else ():
+            for span in self._found(line) if line else ():
                 match span:
                     case (int(first), int(last), str(kind)) if 0 <= first < last <= len(line):
                         taken = self._rules.get(kind.lower())
@@ -187,6 +189,15 @@ class _Engine:
                 if taken is not None and at + first >= start:
                     yield at + first, at + last, taken[0]
             at += len(line) + 1
+
+    def _found(self, line: str) -> list[tuple[int, int, str]]:
+        try:
+            return list(self._find(line))
+        except NeuroError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, its text may quote the line
+            names = ", ".join(name for _, name in self._rules.values())
+            raise MiddlewareError(f"the engine of {names} failed ({type(error).__name__})") from None
 
 
 def _pattern(rule: Rule, order: int) -> Pattern:

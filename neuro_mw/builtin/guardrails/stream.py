@@ -41,6 +41,10 @@ class RuleStream:
         """What was held, now that nothing more comes."""
         return "".join([piece for piece, _ in self.pieces("", final=True)])
 
+    def passed(self, char: str) -> None:
+        """The last character of what has left unseen: edges depend on it. Nothing may be held."""
+        self._buffer, self._at = char, len(char)
+
     def pieces(self, text: str, *, final: bool = False) -> list[tuple[str, Match | None]]:
         """What leaves: pieces of the text as they are, and replacements with the match they stand for."""
         rules, raw = self._rules, self._at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,12 @@ _NO_TEXT = frozenset({
 # Beside these, "data" is a file's, or sealed.
 _OF_FILES = frozenset({"media_type", "mime_type", "mimeType", "format", "filename", "expires_at", "transcript"})
 _SEALED = ("base64", "redacted_thinking")
+# Under these an address may be the file itself (RFC 2397). Under any other name it is text, whatever it begins with.
+_MEDIA = frozenset({
+    "audio", "audio_url", "file", "file_url", "image", "image_uri", "mask", "source", "src", "thumbnail", "uri",
+    "video", "video_url",
+})  # fmt: skip
+_FILE = re.compile(r"data:[\w.+-]{1,99}/[\w.+-]{1,99}(?:;[\w.+-]{1,99}=[\w.+-]{1,99}){0,4};base64,[\w+/=-]*", re.ASCII)
 _OWN = frozenset({"args", "arguments", "input", "output", "response"})
 
 
@@ -22,12 +29,14 @@ def is_text(name: str, value: Any, holder: Mapping[str, Any]) -> bool:
 
     >>> is_text("url", "https://x.example", {}), is_text("url", {"description": "a"}, {}), is_text("words", "a", {})
     (False, True, True)
+    >>> [is_text(name, "data:image/png;base64,iVBORw0KGgo=", {}) for name in ("image", "content")]
+    [False, True]
     """
     if not isinstance(value, str):
         return True
     if name == "data":
         return holder.get("type") == "text" or not (holder.get("type") in _SEALED or holder.keys() & _OF_FILES)
-    return name not in _NO_TEXT and not (value.startswith("data:") and ";base64," in value[:200])
+    return name not in _NO_TEXT and not (name in _MEDIA and _FILE.fullmatch(value))
 
 
 def is_own(name: str, value: Any) -> bool:
@@ -50,3 +59,15 @@ def free_name(name: Any, taken: Mapping[Any, Any]) -> Any:
         number += 1
         free = f"{name} ({number})"
     return free
+
+
+def digits(number: float) -> str | None:
+    """A number as a text that rules can read; None where it has more digits than Python writes.
+
+    >>> digits(4.5), digits(10**5000)
+    ('4.5', None)
+    """
+    try:
+        return str(number)
+    except ValueError:
+        return None

@@ -25,22 +25,34 @@ _AREAS = (202, 206, 212, 213, 303, 305, 312, 404, 415, 503, 512, 602, 617, 702, 
 _NETS = ("203.0.113", "198.51.100", "192.0.2")  # RFC 5737
 _DOUBLED = str.maketrans("0123456789", "0246813579")
 
+# What goes on is another value, which the model made: it is found as a whole, and is nobody's fake.
 PATTERNS = {
-    "EMAIL": rf"(?:{'|'.join(_FIRST)})\.(?:{'|'.join(_LAST)})[0-9]{{1,9}}@example\.com\b",
-    "PHONE": r"\+1[ .-]?\(?[2-9][0-9]{2}\)?[ .-]?555[ .-]?01[0-9]{2}\b",
-    "CREDIT_CARD": r"4000[ -]?00[0-9]{2}[ -]?[0-9]{4}[ -]?[0-9]{4}\b",
+    "EMAIL": rf"(?:{'|'.join(_FIRST)})\.(?:{'|'.join(_LAST)})[0-9]{{1,9}}@example\.com\b(?:[.-]\w+){{0,9}}",
+    "PHONE": r"\+1[ .-]?\(?[2-9][0-9]{2}\)?[ .-]?555[ .-]?01[0-9]{2}\b(?:-[0-9]+){0,4}",
+    "CREDIT_CARD": r"4000[ -]?00[0-9]{2}[ -]?[0-9]{4}[ -]?[0-9]{4}\b(?:[.-][0-9]+){0,4}",
     "IBAN": r"DE[0-9]{2} ?0000 ?0000 ?[0-9]{4} ?[0-9]{4} ?[0-9]{2}\b",
-    "SSN": r"900-[0-4][0-9]-[0-9]{4}\b",
-    "IP": r"(?:203\.0\.113|198\.51\.100|192\.0\.2)\.[0-9]{1,3}\b|2001:db8::[0-9a-f]{1,8}\b",
-    "MAC": r"00:00:5e:00:53:[0-9a-f]{2}\b",
+    "SSN": r"900-[0-4][0-9]-[0-9]{4}\b(?:-[0-9]+){0,4}",
+    "IP": r"(?:203\.0\.113|198\.51\.100|192\.0\.2)\.[0-9]{1,3}\b(?:\.[0-9]+){0,9}"
+    r"|2001:db8::[0-9a-f]{1,8}\b(?::[0-9a-f]+){0,9}",
+    "MAC": r"00:00:5e:00:53:[0-9a-f]{2}\b(?:[:-][0-9a-f]{2}){0,9}",
 }
 """How fakes of a type are found again, and the forms that a model may give them, in RE2's syntax. No match depends on
-what stands before it."""
+what stands before it; `is_cut` does."""
+_WITHIN = {"EMAIL": ".+%-", "PHONE": "+", "CREDIT_CARD": ".-", "SSN": "-", "IP": ".", "MAC": "-"}
 HEADS = {
     "EMAIL": [f"{name}." for name in _FIRST], "PHONE": ["+1"], "CREDIT_CARD": ["4000"], "IBAN": ["DE"], "SSN": ["900-"],
     "IP": [*_NETS, "2001:db8::"], "MAC": ["00:00:5e:"],
 }  # fmt: skip
 """What each match of these begins with."""
+
+
+def is_cut(kind: str, before: str) -> bool:
+    """Whether a fake of a type is no more than the end of a value, by the character before it ("" for none).
+
+    >>> is_cut("EMAIL", "."), is_cut("EMAIL", ":"), is_cut("IP", "1")
+    (True, False, True)
+    """
+    return before.isalnum() or before == "_" or (before != "" and before in _WITHIN.get(kind, ""))
 
 
 def fake(kind: str, number: int, original: str) -> str:

@@ -10,8 +10,11 @@ from ..guardrails.rules import AnyRule, Rule
 from .fakes import HEADS, PATTERNS, fake
 from .options import Style
 
+FAKE = "pseudonymize.fake."
+"""What the ids of rules for fakes begin with."""
 _HASH_CHARS = 12
 _OPENING = "(?:<|&lt;)/? ?"
+_GAP = r"(?:\\?[ _-])?"  # escaped as in Markdown, too
 _OTHER = re.compile(r"[^A-Z0-9]+")
 
 
@@ -46,7 +49,7 @@ def digest(key: bytes, *said: str) -> str:
 
 def rules_for(style: Style, kinds: Collection[str]) -> list[AnyRule]:
     """Rules that find every placeholder of these types, and what a model may make of one: another case or number,
-    spaces, a closing or an escaped tag.
+    spaces, a closing tag, one that is escaped as in HTML or Markdown.
 
     >>> from neuro_mw.builtin.guardrails import RuleSet
     >>> RuleSet(rules_for("type_index", ["EMAIL"])).redact("<EMAIL_12>, </email 1>, <EMAIL:2>, EMAIL_1", "!")
@@ -55,13 +58,13 @@ def rules_for(style: Style, kinds: Collection[str]) -> list[AnyRule]:
     numbers = rf"[0-9a-f]{{1,{_HASH_CHARS + 4}}}" if style == "hash" else "[0-9]{1,9}"
     found: list[AnyRule] = [Rule("pseudonymize.placeholder", _tag(kinds, numbers))]
     if style == "fake":
-        found += [Rule(f"pseudonymize.{kind.lower()}", PATTERNS[kind]) for kind in kinds if kind in PATTERNS]
+        found += [Rule(f"{FAKE}{kind.lower()}", PATTERNS[kind], kind) for kind in kinds if kind in PATTERNS]
     return found
 
 
 def _tag(kinds: Iterable[str], numbers: str) -> str:
-    words = "|".join(kind.replace("_", "[ _-]?") for kind in sorted(kinds))
-    return rf"(?i){_OPENING}(?:{words})[ _-]?{numbers} ?/?(?:>|&gt;)"
+    words = "|".join(kind.replace("_", _GAP) for kind in sorted(kinds))
+    return rf"(?i){_OPENING}(?:{words}){_GAP}{numbers} ?/?(?:\\?>|&gt;)"
 
 
 def heads(style: Style, kinds: Collection[str]) -> tuple[re.Pattern[str], re.Pattern[str]]:

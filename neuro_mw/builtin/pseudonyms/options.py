@@ -86,6 +86,10 @@ def _rules_of(chosen: list[str] | Detectors | None) -> list[AnyRule]:
     if data is None and not chosen.model_fields_set:
         data = not chosen.model_extra
     others = dict(chosen.model_extra or {})
+    for name in pii.TYPES:
+        if name in others:
+            said = "a type of personal data is named in a list"
+            raise ConfigError(said, key=f"detectors.{name}", expected=f'pii = ["{name}"]')
     return _settings(
         pii=data or False, secrets=chosen.secrets, regex_patterns=chosen.regex_patterns, detectors=others
     ).rules

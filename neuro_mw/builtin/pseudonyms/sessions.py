@@ -26,7 +26,7 @@ _LEASE_S = 10.0  # a write takes one trip; on a cluster some, and who breaks off
 
 
 def key_of(id: str, session_id: object) -> str:
-    """The key of a session's table: it does not tell the session.
+    """The key of a session's table: it does not tell the session. Ids that read alike, as 1 and "1", are one.
 
     >>> key_of("pseudonymize", "s1")
     'pseudonymize:e8bc163c82eee18733288c7d4ac636db'

@@ -25,7 +25,7 @@ class Finder:
     ('', '{"a": 1}', True)
     """
 
-    __slots__ = ("_depth", "_escaped", "_openings", "_pending", "_quoted", "_word", "begun", "end", "ended")
+    __slots__ = ("_depth", "_escaped", "_openings", "_pending", "_quoted", "_word", "begun", "ended", "rest")
 
     def __init__(self, openings: str) -> None:
         self._openings = re.compile(f"[{re.escape(openings)}]")
@@ -34,7 +34,7 @@ class Finder:
         self._depth = 0
         self._quoted = self._escaped = False
         self.begun = self.ended = False
-        self.end = 0  # where in the last piece it ended
+        self.rest = ""  # what of the last piece is behind it
 
     def feed(self, text: str) -> str:
         """What of the value is in a piece of the text; once it has begun, it is all that comes until it ends."""
@@ -47,8 +47,9 @@ class Finder:
             if start < 0:
                 return ""
             before, self.begun, self._depth = "".join(self._pending), True, 1
-        self.end = self._close(text, start)
-        return before + text[start : self.end]
+        end = self._close(text, start)
+        self.rest = text[end:]
+        return before + text[start:end]
 
     def _begin(self, text: str) -> int:
         """Where what is behind the first bracket begins; -1 where it has not come yet."""
@@ -116,7 +117,7 @@ def values_in(text: str, kinds: Kinds) -> Iterator[str]:
             yield found
         if not finder.ended:
             return
-        text = text[finder.end :]
+        text = finder.rest
 
 
 def unfenced(text: str) -> str:

@@ -8,12 +8,24 @@ from typing import Any
 
 from neuro_mw import Params, Response
 
+from ..tools.offers import Offers
 from .finding import values_in
 from .mending import BrokenError, mended
 from .problems import Problem, UnfitError, of_all
 from .schemas import Schema
 
 _CUT = "it was cut off: the limit of tokens was reached (finish_reason 'length')"
+
+
+def is_on_the_way(called: Iterable[Any], params: Params) -> bool:
+    """Whether an answer calls a tool of its request: then another answer will follow. No tool that it made up counts.
+
+    >>> is_on_the_way(["look"], {}), is_on_the_way(["look"], {"tools": [{"name": "look"}]})
+    (False, True)
+    """
+    names = [name for name in called if isinstance(name, str)]
+    offers = Offers(params) if names else None
+    return offers is not None and any(offers.find(name) is not None for name in names)
 
 
 def judged(schema: Schema, texts: Iterable[str], finish_reason: str) -> tuple[Any, str]:
@@ -58,6 +70,8 @@ def asked_again(schema: Schema, params: Params, response: Response, problems: li
     said.append("Answer again: with the whole JSON value, corrected, and nothing else.")
     messages = params.get("messages")
     turns = [*(messages if isinstance(messages, list | tuple) else ())]
-    if response.text:  # there are providers that refuse a message without any
+    if response.text and response.tool_calls:  # made up: there are no results, without which providers refuse calls
+        turns.append({"role": "assistant", "content": response.text})
+    elif response.text:  # there are providers that refuse a message without any
         turns.append(response.to_message())
     return {**params, "messages": [*turns, {"role": "user", "content": "\n".join(said)}]}

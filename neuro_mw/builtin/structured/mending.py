@@ -3,7 +3,7 @@
 Mended are: trailing commas and missing ones, comments, single and curly quotes, keys without quotes, True, False and
 None, raw line ends in strings, escapes that JSON does not know, numbers like ``+1`` and ``.5``, and brackets that were
 never closed, or closed too late. Nothing is guessed: what has no value, a string without end, words without quotes,
-"..." in place of values, all that stays broken.
+"..." in place of values, a name that stands twice in one object, all that stays broken.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class _Reader:
                 raise BrokenError("a key has no value")
             self.at += 1
             self.began = True
+            if key in made:
+                raise BrokenError("a name stands twice")
             made[key] = self.value()
             self._comma()
         return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from functools import partial
@@ -12,7 +11,9 @@ from typing import Any, Protocol
 from neuro_mw import ConfigError
 
 from ..json_schemas.reading import read
+from ..tools.named import named
 from .kinds import Kinds, kinds_of
+from .messages import of_schema
 from .problems import MOST, Problem, UnfitError, names_in, of_all, problem
 
 _EXPECTED = "a pydantic model or another type, 'package.module:Name' of one, or a JSON schema"
@@ -21,7 +22,6 @@ _NO_TYPES = (  # pydantic would take a function, and call it with the answer
     partial,
 )  # fmt: skip
 _MOST_VALUES = 100_000  # of one answer: more than the longest answers of models have
-_OF_CODE = ("value_error", "assertion_error")  # what these say is made by a validator, perhaps of the value
 
 
 class Schema(Protocol):
@@ -37,7 +37,7 @@ class Schema(Protocol):
 
 def schema_of(given: Any) -> Schema:
     """What the option ``schema`` stands for. Raises ConfigError where that is nothing to validate with."""
-    found = _named(given) if isinstance(given, str) else given
+    found = named(given, key="schema", expected=_EXPECTED) if isinstance(given, str) else given
     if isinstance(found, Mapping):
         from .json_schema import JSONSchema
 
@@ -108,7 +108,9 @@ class TypeSchema:
         except Exception as error:  # noqa: BLE001  # a validator of the type's own may raise anything, of the answer
             raise of_all(f"a validator of the schema raised {type(error).__name__}") from None
         try:
-            return self._adapter.dump_python(made, mode="json", by_alias=True, round_trip=True, warnings=False)
+            found = self._adapter.dump_python(made, mode="json", by_alias=True, round_trip=True, warnings=False)
+            json.dumps(found, allow_nan=False)  # a type may make infinity of a text
+            return found
         except Exception as error:  # noqa: BLE001  # as above, of a serializer
             raise of_all(f"the value cannot be written as JSON: {type(error).__name__}") from None
 
@@ -118,13 +120,8 @@ class TypeSchema:
         return UnfitError(_and_more(problems, len(found)))
 
     def _problem(self, one: Mapping[str, Any], data: Any) -> Problem:
-        said, context = str(one["msg"]), one.get("ctx", {})
-        if one["type"] in _OF_CODE:
-            message = "a validator refuses it"
-        elif "tag" in context:
-            message = f"{context['discriminator']} should be one of {context['expected_tags']}"
-        else:
-            message = said.partition(",")[0] if "error" in context else said
+        said = str(one["msg"])
+        message = of_schema(one["type"], said, one.get("ctx"))
         path = _path_in(data, one["loc"], missing=one["type"] == "missing")
         return problem(path, message, self._names, said.removeprefix("Value error, "))
 
@@ -145,21 +142,6 @@ def _path_in(data: Any, steps: Any, *, missing: bool) -> list[Any]:
 def _and_more(problems: list[Problem], count: int) -> list[Problem]:
     more = f"and {count - MOST} more problems"
     return problems if count <= MOST else [*problems, Problem("", more, more)]
-
-
-def _named(path: str) -> Any:
-    """What "package.module:Name" names, or "package.module.Name"."""
-    module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
-    if not (module and name):
-        raise ConfigError(f"{path!r} names nothing", key="schema", expected=_EXPECTED)
-    try:
-        found: Any = importlib.import_module(module)
-        for step in name.split("."):
-            found = getattr(found, step)
-    except (Exception, SystemExit) as error:  # a module may raise anything as it is imported
-        said = f"{path!r} cannot be loaded: {type(error).__name__}: {error}"
-        raise ConfigError(said, key="schema", expected=_EXPECTED) from error
-    return found
 
 
 def _what(value: Any) -> str:

@@ -62,3 +62,5 @@ def _mend(call: dict[str, Any], verdict: Verdict, offers: Offers) -> None:
         said["name"] = _NOT_IN_NAMES.sub("_", said["name"])[:_LONGEST_NAME] or "unknown"
     if "arguments" in said and not object_in(said["arguments"]):
         said["arguments"] = "{}"
+    elif not isinstance(said.get("input", ""), str):  # of a tool of free text
+        said["input"] = ""

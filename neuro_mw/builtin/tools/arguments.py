@@ -19,7 +19,7 @@ def object_in(text: Any) -> dict[str, Any] | None:
     ({'a': 1}, {}, None)
     """
     if not isinstance(text, str):
-        return {} if text is None else None
+        return None
     try:
         value = read(text, _MOST_VALUES)
     except ValueError:

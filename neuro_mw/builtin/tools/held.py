@@ -8,22 +8,22 @@ from typing import Any
 
 from neuro_mw import Part, ProviderDelta, ToolCall, ToolCallDelta
 
-_OF_CALLS = "tool_call_fields"  # by the id of a call, or by its number where it has none
-_CALLS = ("tool_calls", "function_call")
-_ELSEWHERE = (*_CALLS, "choices")
+from .astray import OF_CALLS, calls_astray, is_astray
 
 
 class HeldCalls:
     """Takes in the deltas of calls, in any order, and what the provider says of these calls in its own fields.
 
-    ``astray``: there were calls among the provider's fields, as those of a further choice are. They never leave.
+    What is no text is no id and no name; arguments that are none stay as they are, for they break a rule. ``astray``:
+    there were calls elsewhere, among the provider's fields, as those of a further choice are. They never leave.
     """
 
-    __slots__ = ("_calls", "_clashes", "_fields", "astray")
+    __slots__ = ("_calls", "_clashes", "_fields", "_foreign", "astray")
 
     def __init__(self) -> None:
         self._calls: dict[int, tuple[ToolCall, list[str]]] = {}  # by index, with the pieces of the arguments
         self._clashes: set[int] = set()
+        self._foreign: dict[int, Any] = {}  # by index, arguments that are no text
         self._fields: list[Any] = []
         self.astray = False
 
@@ -32,37 +32,45 @@ class HeldCalls:
 
     def add(self, part: ToolCallDelta) -> None:
         """Take in a delta of a call."""
+        id, name = text_of(part.id), text_of(part.name)
         found = self._calls.get(part.index)
         if found is None:
-            found = self._calls[part.index] = ToolCall(part.id or "", part.name or "", ""), []
+            found = self._calls[part.index] = ToolCall(id, name, ""), []
         call, pieces = found
-        if (part.id and call.id and part.id != call.id) or (part.name and call.name and part.name != call.name):
+        if (id and call.id and id != call.id) or (name and call.name and name != call.name):
             self._clashes.add(part.index)
-        call.id, call.name = call.id or part.id or "", call.name or part.name or ""
+        call.id, call.name = call.id or id, call.name or name
         if isinstance(part.arguments, str):
             pieces.append(part.arguments)
         elif part.arguments is not None:
-            self._clashes.add(part.index)  # no one can say what becomes of it
+            self._foreign.setdefault(part.index, part.arguments)
 
     def rest_of(self, part: ProviderDelta) -> ProviderDelta | None:
         """What of the provider's fields may go on at once: all that is not about calls."""
         fields = part.fields
-        if _OF_CALLS not in fields and not any(map(fields.__contains__, _ELSEWHERE)):
-            return part
-        if _OF_CALLS in fields:
-            self._fields.append(fields[_OF_CALLS])
         astray = calls_astray(fields)
+        if OF_CALLS in fields:
+            self._fields.append(fields[OF_CALLS])
+        elif not astray:
+            return part
         self.astray = self.astray or bool(astray)
-        rest = {name: value for name, value in fields.items() if name != _OF_CALLS and name not in astray}
+        rest = {name: value for name, value in fields.items() if name != OF_CALLS and name not in astray}
         return ProviderDelta(rest) if rest else None
+
+    def goes_astray(self, part: Any) -> bool:
+        """Whether a part of no known type says that it is of a call; it is noted."""
+        found = is_astray(part)
+        self.astray = self.astray or found
+        return found
 
     def calls(self) -> list[ToolCall]:
         """The calls so far, in the order in which they are collected."""
         found = []
-        for _, (call, pieces) in self._in_order() if len(self._calls) > 1 else self._calls.items():
+        for index, (call, pieces) in self._in_order() if len(self._calls) > 1 else self._calls.items():
             if len(pieces) != 1:
-                pieces[:] = ["".join(pieces)]  # with "skip" this is asked for at each delta
-            found.append(ToolCall(call.id, call.name, pieces[0]))
+                pieces[:] = ["".join(pieces)]
+            arguments = self._foreign.get(index, pieces[0]) if self._foreign else pieces[0]
+            found.append(ToolCall(call.id, call.name, arguments))
         return found
 
     @property
@@ -83,19 +91,20 @@ class HeldCalls:
                 for at, (place, call) in enumerate(zip(places, kept, strict=True))
             }
             fields = [_renamed(one, names) for one in fields]
-        return parts + [ProviderDelta({_OF_CALLS: one}) for one in fields if one] if fields else parts
+        return parts + [ProviderDelta({OF_CALLS: one}) for one in fields if one] if fields else parts
 
     def _in_order(self) -> list[tuple[int, tuple[ToolCall, list[str]]]]:
         return sorted(self._calls.items(), key=itemgetter(0))
 
 
-def calls_astray(fields: Mapping[str, Any]) -> list[str]:
-    """The fields of a provider in which there are calls that no one judges: those of a further choice, and the like.
+def text_of(value: Any) -> str:
+    """An id or a name of a call; what is no text is none."""
+    return value if isinstance(value, str) else ""
 
-    >>> calls_astray({"usage": {}, "choices": [{"message": {"tool_calls": [{"id": "c1"}]}}]})
-    ['choices']
-    """
-    return [name for name in _ELSEWHERE if _has_calls(name, fields.get(name))]
+
+def as_held(call: ToolCall) -> ToolCall:
+    """A call of a whole answer, as it were if it had come in a stream."""
+    return ToolCall(text_of(call.id), text_of(call.name), "" if call.arguments is None else call.arguments)
 
 
 def _renamed(fields: Any, names: Mapping[str, str | None]) -> Any:
@@ -103,14 +112,3 @@ def _renamed(fields: Any, names: Mapping[str, str | None]) -> Any:
         return {}
     named = ((names.get(name, name), value) for name, value in fields.items())
     return {name: value for name, value in named if name is not None}
-
-
-def _has_calls(name: str, value: Any) -> bool:
-    """Whether there are calls in a field of the provider's: itself, or a list of choices with messages or deltas."""
-    if name in _CALLS:
-        return bool(value)
-    for choice in value if isinstance(value, list | tuple) else [value]:
-        for said in (choice.get("message"), choice.get("delta"), choice) if isinstance(choice, Mapping) else ():
-            if isinstance(said, Mapping) and any(said.get(one) for one in _CALLS):
-                return True
-    return False

@@ -90,18 +90,28 @@ def _chosen(choice: Any) -> frozenset[str] | None:
     """The names that a ``tool_choice`` leaves; None where it leaves all."""
     if choice == "none":
         return frozenset()
-    if choice is None or not isinstance(choice, Mapping):
+    choice = _plain(choice)
+    if not isinstance(choice, Mapping):
         return None
     if choice.get("type") == "none":
         return frozenset()
-    allowed = choice.get("allowed_tools", choice)
+    allowed = _plain(choice.get("allowed_tools", choice))
     if isinstance(allowed, Mapping) and isinstance(allowed.get("tools"), list | tuple):
         return frozenset(name for one in allowed["tools"] if (name := _name_in(one)) is not None)
     name = _name_in(choice)
     return None if name is None else frozenset([name])
 
 
+def _plain(value: Any) -> Any:
+    """An object as a dict: one of an SDK, or one that only has attributes."""
+    if isinstance(value, str | dict | list | tuple | type) or value is None:
+        return value
+    made = as_plain(value)
+    return vars(made) if made is value and hasattr(made, "__dict__") else made
+
+
 def _name_in(choice: Any) -> str | None:
+    choice = _plain(choice)
     holders = (choice.get("function"), choice.get("custom"), choice) if isinstance(choice, Mapping) else ()
-    names = (holder.get("name") for holder in holders if isinstance(holder, Mapping))
+    names = (holder.get("name") for one in holders if isinstance(holder := _plain(one), Mapping))
     return next((name for name in names if isinstance(name, str)), None)

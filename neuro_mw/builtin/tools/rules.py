@@ -97,6 +97,8 @@ class Rules:
         return None if self._fits(call, tool) else "arguments"
 
     def _fits(self, call: ToolCall, tool: Tool) -> bool:
+        if not isinstance(call.arguments, str):
+            return False
         if self._schemas is None or tool.is_text:
             return True
         value = object_in(call.arguments)

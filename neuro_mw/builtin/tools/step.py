@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from neuro_mw import Finish, Params, Part, ProviderDelta, TextDelta, ToolCall, ToolCallDelta
+from neuro_mw import Finish, Params, Part, ProviderDelta, ReasoningDelta, TextDelta, ToolCall, ToolCallDelta
 
 from .held import HeldCalls
 from .rules import Verdict
@@ -26,7 +26,7 @@ class CallStep:
     def feed(self, part: Part) -> Part | list[Part] | None:
         """What may leave; before Finish, the calls that may. Raises Blocked."""
         kind = type(part)
-        if kind is TextDelta:  # most parts are
+        if kind is TextDelta or kind is ReasoningDelta:  # most parts are
             return part
         if kind is ToolCallDelta:
             self._held.add(part)  # type: ignore[arg-type]  # narrowed by `kind`, at half the cost of isinstance
@@ -47,7 +47,7 @@ class CallStep:
             return None
         if isinstance(part, ProviderDelta):
             return self._held.rest_of(part)
-        return part
+        return None if self._held.goes_astray(part) else part
 
     def verdicts(self, finish: Finish) -> list[Verdict]:
         """What is said of the calls, now that all of them are there; a refused answer has none."""

@@ -329,7 +329,8 @@ def test_what_a_tool_was_given_is_text_under_every_name_also_while_it_grows() ->
     [
         {"audio": {"id": "x", "data": "secret plan"}},
         {"thinking_blocks": [{"type": "redacted_thinking", "data": "secret plan"}]},
-        {"image": "data:image/png;base64,secret plan"},
+        {"image": "data:image/png;base64,iVBOR123456/+w=="},
+        {"images": [{"src": "data:image/svg+xml;charset=utf-8;base64,123456"}]},
         {"inline": [{"mimeType": "image/png", "data": "secret plan"}]},
     ],
 )
@@ -337,6 +338,38 @@ def test_what_is_sealed_or_media_stays(fields: dict[str, Any]) -> None:
     step = step_of(filters())
     assert step.feed(ProviderDelta(fields)) == [ProviderDelta(fields)]
     assert step.finish() == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"refusal": "data:;base64, secret plan"},
+        {"refusal": "data:image/png;base64,123456"},
+        {"image": "data:image/png;base64,123456 "},
+        {"image": "data:;base64,123456"},
+        {"image": "data:image/png;base64, secret plan"},
+        {"image": "data: see ;base64, secret plan"},
+        {"notes": [{"said": "data:text/plain;base64,123456"}]},
+    ],
+)
+def test_what_begins_as_a_file_does_is_text_all_the_same(fields: dict[str, Any]) -> None:
+    step = step_of(filters())
+    said = str([*step.feed(ProviderDelta(fields)), *step.finish()])
+    assert "123456" not in said
+    assert "secret plan" not in said
+
+
+def test_numbers_too_long_and_fields_too_deep_are_left_out_and_counted() -> None:
+    left_out = Counter[str]()
+    step = step_of(filters(), left_out=left_out)
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    assert step.feed(ProviderDelta({"input": [10**5000, 5]})) == [ProviderDelta({"input": [None, 5]})]
+    assert step.feed(ProviderDelta({"refusal": "a sec"})) == [ProviderDelta({"refusal": "a "})]
+    assert step.feed(ProviderDelta({"a": deep, "refusal": "a secret pl"})) == [ProviderDelta({})]
+    assert step.finish() == []
+    assert left_out == {"number": 1, "a": 1, "refusal": 1}
 
 
 def test_keys_that_are_redacted_are_counted_once_however_often_their_value_grows() -> None:

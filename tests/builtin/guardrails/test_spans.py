@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from neuro_mw import MiddlewareError
 from neuro_mw.builtin.guardrails import Rule, RuleSet, Spans, Terms, stream
 from neuro_mw.builtin.guardrails.view import Reading, View
 
@@ -213,18 +214,21 @@ def test_a_bad_span_is_refused_by_the_name_of_its_rule(span):
 def test_an_engine_that_fails_lets_nothing_go():
     def fails(line):
         if "bad" in line:
-            raise RuntimeError("no model")
+            raise RuntimeError(f"no model for {line}")
         return [(0, 1, "X")]
 
     plan = RuleSet([Spans("mine.x", fails), Terms("t", ("good",))])
-    with pytest.raises(RuntimeError, match="no model"):
+    said = r"^the engine of mine\.x failed \(RuntimeError\)$"
+    with pytest.raises(MiddlewareError, match=said) as caught:
         plan.scan("good\nbad")
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
     run = plan.stream(MARK)
     assert run.feed("good\nba") == MARK + "\n"
-    with pytest.raises(RuntimeError, match="no model"):
+    with pytest.raises(MiddlewareError, match=said):
         run.feed("d good\ngood\n")
     assert run.held == "bad good\ngood\n"
-    with pytest.raises(RuntimeError, match="no model"):
+    with pytest.raises(MiddlewareError, match=said):
         run.finish()
 
 
