@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from neuro_mw import ConfigError, MiddlewareFactory
 from neuro_mw.builtin.auto_evaluation import AutoEvaluation
 from neuro_mw.builtin.evaluation import prompt
-from neuro_mw.builtin.evaluation.scores import MAX_CHARS, NAMES, Scores, is_said_in, parse
+from neuro_mw.builtin.evaluation.scores import NAMES, Scores, is_said_in, parse
 from neuro_mw.builtin.guardrails.verdict import VerdictError
 from tests.builtin.evaluation_models import Judging, verdict
 from tests.chain.conftest import call, run, wrap
@@ -81,7 +81,7 @@ def test_a_score_that_stands_twice_is_the_lower_one():
         "{}",
         '{"a": ' * 5_000,
         "[" * 10_000,
-        verdict(9) + " " * MAX_CHARS,
+        verdict(9) + " " * 20_000,
         '{"a":' * 60 + verdict(9),
         verdict(9) + '{"a',
         json.dumps(verdict(9)),

@@ -3,6 +3,7 @@
 import json
 from fractions import Fraction
 from ipaddress import IPv4Address
+from types import SimpleNamespace
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -45,7 +46,7 @@ def calling(text, *names):
     return Response(text=text, tool_calls=calls, finish_reason="tool_calls")
 
 
-# --- calls that the model made up --------------------------------------------------------------------------------------
+# --- calls that the model made up ------------------------------------------------------------------------------------
 
 
 @both
@@ -82,7 +83,7 @@ def test_one_call_of_a_tool_is_enough(mode, way):
     assert (found.text, found.metadata, found.tool_calls) == ("so", {}, answer.tool_calls)
 
 
-# --- what passes, passes as it came ------------------------------------------------------------------------------------
+# --- what passes, passes as it came ----------------------------------------------------------------------------------
 
 SCALARS = ({"type": ["object", "string"]}, {"type": "integer"}, {})
 TEXTS = ("```\n42\n```", "Sorry, 7", " 42 ", '"x"', "so\n")
@@ -151,7 +152,9 @@ def test_a_stream_is_what_generate_gives(pieces, schema, strip, name, is_blocked
         parts.insert(data.draw(st.integers(0, len(parts))), ToolCallDelta(0, "c", name, "{}"))
     found = []
     for ones in (parts_of(answer), [*parts, Finish("stop", blocked=answer.blocked)]):
-        step = StructuredOutput(schema=schema, strip_fences=strip).transform_parts({"tools": LOOK}, None)
+        step = StructuredOutput(schema=schema, strip_fences=strip).transform_parts(
+            {"tools": LOOK}, SimpleNamespace(provider="p", model="m")
+        )
         leaving = []
         try:
             for part in ones:
@@ -160,13 +163,15 @@ def test_a_stream_is_what_generate_gives(pieces, schema, strip, name, is_blocked
                 out = step.feed(part)
                 leaving += out if isinstance(out, list) else [out]
         except StructuredOutputError as error:
-            found.append((error.errors, "".join(one.text for one in (*leaving, *step.held()) if isinstance(one, TextDelta))))
+            found.append(
+                (error.errors, "".join(one.text for one in (*leaving, *step.held()) if isinstance(one, TextDelta)))
+            )
         else:
             found.append(run(collect(leaving)))
     assert found[0] == found[1]
 
 
-# --- subclasses, options -----------------------------------------------------------------------------------------------
+# --- subclasses, options ---------------------------------------------------------------------------------------------
 
 
 class Own(StructuredOutput):
@@ -204,7 +209,7 @@ def test_reasks_without_asking_again_are_a_mistake(way):
     StructuredOutput(schema=CITY, mode="reask", max_reasks=2)
 
 
-# --- errors and values -------------------------------------------------------------------------------------------------
+# --- errors and values -----------------------------------------------------------------------------------------------
 
 
 class Spoken(BaseModel):
@@ -246,8 +251,9 @@ def test_no_error_holds_what_the_answer_says(mode, way, kind):
     with pytest.raises(StructuredOutputError) as caught:
         run(call(wrap(model, StructuredOutput(schema=kind, mode=way)), mode))
     assert "SECRET" not in f"{caught.value} {caught.value.errors} {caught.value.args}"
-    assert {one["message"] for one in caught.value.errors} <= {"a validator refuses it", "Invalid JSON",
-                                                               "Input is not a valid IPv4 address", "Input is not a valid fraction"}  # fmt: skip
+    assert {one["message"] for one in caught.value.errors} <= {
+        "a validator refuses it", "Invalid JSON", "Input is not a valid IPv4 address", "Input is not a valid fraction",
+    }  # fmt: skip
     if way == "reask" and kind is Spoken:
         assert "the name SECRET(7 is bad" in model.calls[1].params["messages"][-1]["content"]
 

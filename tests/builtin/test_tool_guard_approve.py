@@ -304,7 +304,7 @@ def test_named_in_a_file(mode):
     config = {"tool_guard": {"config": {"approve": f"{__name__}:of_weather", "on_violation": "drop"}}}
     model = factory.apply_middleware(ScriptedModel(calling("weather", ("file_read", "{}"))), middleware_config=config)
     assert [one.name for one in run(call(model, mode, tools=TOOLS)).tool_calls] == ["weather"]
-    with pytest.raises(ConfigError, match=r"approve: 'no:no' cannot be loaded: ModuleNotFoundError: No module named 'no'"):
+    with pytest.raises(ConfigError, match="approve: 'no:no' cannot be loaded: ModuleNotFoundError: No module named"):
         factory.apply_middleware(ScriptedModel(), middleware_config={"tool_guard": {"config": {"approve": "no:no"}}})
 
 
@@ -399,8 +399,8 @@ def test_who_does_not_stop_is_not_waited_for(mode, on_violation):
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(task, 5)
         end.set()
-        while len(asyncio.all_tasks()) > 1:
-            await asyncio.sleep(0)
+        await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+        await asyncio.sleep(0)
         gc.collect()
         return over, unobserved, approval._left
 
@@ -426,7 +426,8 @@ def test_an_exit_is_for_the_caller(mode, on_violation):
 
 
 @pytest.mark.parametrize(
-    ("source", "said"), [("raise SystemExit(4)", "SystemExit: 4"), ("raise KeyError('x')", "KeyError: 'x'"), ("", "no ")]
+    ("source", "said"),
+    [("raise SystemExit(4)", "SystemExit: 4"), ("raise KeyError('x')", "KeyError: 'x'"), ("", "no attribute 'ask'")],
 )
 def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch, source, said):
     (tmp_path / "approving.py").write_text(source)

@@ -84,7 +84,9 @@ def test_arguments_that_are_no_text_break_a_rule_in_any_case(odd, validates, nam
     answer = Response(tool_calls=[ToolCall("c", name, odd)], finish_reason="tool_calls",
                       provider_fields={"tool_call_fields": {"c": {"type": "custom"}}})  # fmt: skip
     model = Whole(answer)
-    found = run(call(wrap(model, ToolGuard(on_violation="reask", validate_arguments=validates)), "generate", tools=tools))
+    found = run(
+        call(wrap(model, ToolGuard(on_violation="reask", validate_arguments=validates)), "generate", tools=tools)
+    )
     assert set(rules(found)) == {"arguments"}
     [said] = model.calls[-1]["messages"][-2]["tool_calls"]
     assert said["custom"]["input"] == ""
@@ -102,7 +104,11 @@ def test_an_id_that_is_no_text_is_none(mode, on_violation, given, left):
 @everywhere
 def test_no_arguments_are_an_empty_object(mode, on_violation):
     answer = Response(tool_calls=[ToolCall("c", "file_read", None)], finish_reason="tool_calls")
-    model = Whole(answer) if mode == "generate" or on_violation != "reask" else ScriptedModel(calling(("file_read", "", "c")))
+    model = (
+        Whole(answer)
+        if mode == "generate" or on_violation != "reask"
+        else ScriptedModel(calling(("file_read", "", "c")))
+    )
     found = run(call(wrap(model, ToolGuard(on_violation=on_violation)), mode, tools=TOOLS))
     assert found.tool_calls == [ToolCall("c", "file_read", "")]
 
