@@ -57,7 +57,8 @@ def ask(mode, responses, /, *, cuts=(3,), config=None, prompt="hi", tools=None, 
     responses = [one if isinstance(one, Response) else answer(one) for one in _list(responses)]
     model = FaultyModel(responses, cuts=cuts)
     layer = StructuredOutput(**{"schema": CITY, **options})
-    response = run(call(wrap(model, layer, middleware_config=config), mode, prompt, **({"tools": tools} if tools else {})))
+    params = {"tools": tools} if tools else {}
+    response = run(call(wrap(model, layer, middleware_config=config), mode, prompt, **params))
     return response, model, layer
 
 

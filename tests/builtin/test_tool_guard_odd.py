@@ -76,7 +76,7 @@ def test_arguments_that_are_no_text_break_a_rule_in_any_case(odd, validates, nam
         step = guard.transform_parts({"tools": tools}, None)
         for piece in pieces:
             assert step.feed(ToolCallDelta(0, "c", name, piece)) is None
-        assert step.held() == [ToolCallDelta(0, "c", name, odd)]
+        assert step.held() == [ToolCallDelta(0, "c", name, piece) for piece in pieces]
         with pytest.raises(Blocked) as caught:
             step.feed(Finish("tool_calls"))
         assert caught.value.detail["violations"] == [{"tool": name, "rule": "arguments"}]

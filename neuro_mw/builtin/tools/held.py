@@ -18,7 +18,7 @@ class HeldCalls:
     there were calls elsewhere, among the provider's fields, as those of a further choice are. They never leave.
     """
 
-    __slots__ = ("_calls", "_clashes", "_fields", "_foreign", "astray")
+    __slots__ = ("_calls", "_clashes", "_fields", "_foreign", "astray", "came")
 
     def __init__(self) -> None:
         self._calls: dict[int, tuple[ToolCall, list[str]]] = {}  # by index, with the pieces of the arguments
@@ -26,12 +26,14 @@ class HeldCalls:
         self._foreign: dict[int, Any] = {}  # by index, arguments that are no text
         self._fields: list[Any] = []
         self.astray = False
+        self.came: list[Part] = []  # all that is held, as it came
 
     def __bool__(self) -> bool:
         return bool(self._calls or self._fields or self.astray)
 
     def add(self, part: ToolCallDelta) -> None:
         """Take in a delta of a call."""
+        self.came.append(part)
         id, name = text_of(part.id), text_of(part.name)
         found = self._calls.get(part.index)
         if found is None:
@@ -51,6 +53,7 @@ class HeldCalls:
         astray = calls_astray(fields)
         if OF_CALLS in fields:
             self._fields.append(fields[OF_CALLS])
+            self.came.append(ProviderDelta({OF_CALLS: fields[OF_CALLS]}))
         elif not astray:
             return part
         self.astray = self.astray or bool(astray)

@@ -77,5 +77,4 @@ class CallStep:
 
     def held(self) -> list[Part]:
         """The calls that are held, as they came."""
-        calls = self._held.calls()
-        return self._held.leaving(calls, range(len(calls)))
+        return self._held.came
