@@ -41,10 +41,10 @@ async def ask(
     if target.model_id != name:
         params["model"] = name
     refuse_unseen(params, provider, name)
-    before = len(tries)
+    made: list[Attempt] = []
     try:
         async with asyncio.timeout(timeout_s) as limit:
-            return await _answered(target, params, there, retries, tries)
+            return await _answered(target, params, there, retries, made)
     except TimeoutError as error:
         if not limit.expired():
             raise
@@ -52,7 +52,8 @@ async def ask(
             f"{provider}/{name} did not answer within {timeout_s} s", provider=provider, model=name, retryable=True
         ) from error
     finally:
-        for attempt in tries[before:]:
+        tries += made
+        for attempt in made:
             await _tell(attempt, there)
 
 
@@ -74,26 +75,26 @@ def _is_number(value: object) -> bool:
 
 
 async def _answered(
-    target: LanguageModel, params: Params, ctx: MiddlewareContext, retries: int, tries: list[Attempt]
+    target: LanguageModel, params: Params, ctx: MiddlewareContext, retries: int, made: list[Attempt]
 ) -> Response:
     pause_s = _FIRST_PAUSE_S
     for _ in range(retries):
         try:
-            return await _once(target, params, ctx, tries)
+            return await _once(target, params, ctx, made)
         except ProviderError as error:
             if not error.retryable:
                 raise
             wait_s = pause_s if error.retry_after is None else error.retry_after
         await asyncio.sleep(wait_s)
         pause_s *= 2
-    return await _once(target, params, ctx, tries)
+    return await _once(target, params, ctx, made)
 
 
-async def _once(target: LanguageModel, params: Params, ctx: MiddlewareContext, tries: list[Attempt]) -> Response:
+async def _once(target: LanguageModel, params: Params, ctx: MiddlewareContext, made: list[Attempt]) -> Response:
     started = clock()
     attempt = Attempt(ctx.provider, ctx.model, started=started)
     ctx.asked.append(attempt)
-    tries.append(attempt)
+    made.append(attempt)
     try:
         response = fresh(check_response(await target.generate(own_copy(params)), ctx))
         attempt.usage, attempt.committed = response.usage, True

@@ -278,3 +278,16 @@ def test_who_is_not_in_this_call_is_not_told(ask, mode, why):
     conditions = {"mode": {"modes": [other]}, "custom": {"custom": lambda context: False}, "idle": {}}[why]
     ask(ScriptedModel("yes"), Asking(), hearing, config={"hearing": {"conditions": conditions}})
     assert hearing.told == []
+
+
+def test_questions_at_once_are_each_told_once(mode):
+    """Also where they are noted on one list."""
+    hearing, tries = Hearing(), []
+
+    class Twice(Asking):
+        async def transform_params(self, params, context):
+            await asyncio.gather(*(context.ask("is it?", tries=tries) for _ in range(3)))
+            return params
+
+    run(call(wrap(ScriptedModel("yes", delay_s=0.001), Twice(), hearing), mode))
+    assert len(hearing.told) == len(tries) == 3
