@@ -69,6 +69,9 @@ def redis_url(valkey: ValkeyServer) -> str:
     return f"redis://127.0.0.1:{valkey.port}/0?prefix={uuid.uuid4().hex}:"
 
 
+_PATIENT = "connect_timeout_s=20&timeout_s=20"  # of a server that is there, on a machine that may be busy
+
+
 @pytest.fixture(params=["memory", "sqlite", "redis", "cluster"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of each kind of store."""
@@ -77,9 +80,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/state.db"
     if request.param == "redis":
-        return str(request.getfixturevalue("redis_url"))
+        return f"{request.getfixturevalue('redis_url')}&{_PATIENT}"
     server = request.getfixturevalue("cluster")
-    return f"redis+cluster://127.0.0.1:{server.port}?prefix={uuid.uuid4().hex}:"
+    return f"redis+cluster://127.0.0.1:{server.port}?prefix={uuid.uuid4().hex}:&{_PATIENT}"
 
 
 @pytest.fixture
