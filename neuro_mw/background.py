@@ -50,12 +50,10 @@ def loop() -> asyncio.AbstractEventLoop:
 
 def _serve(background: asyncio.AbstractEventLoop) -> None:
     """Run the loop for all, also where a task of somebody's raises SystemExit, which ends `run_forever`."""
-    while True:
-        try:
+    while not background.is_closed():
+        with contextlib.suppress(BaseException):  # it is that task's own; others wait for theirs
             background.run_forever()
             return
-        except BaseException:  # noqa: BLE001  # it is that task's own; others wait for theirs
-            continue
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

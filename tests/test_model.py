@@ -628,3 +628,10 @@ def test_a_task_that_somebody_left_behind_ends_nothing():
     factory = MiddlewareFactory(preset=None, plugins=False, middleware=[middleware("leaves", transform_params=leaves)])
     model = factory.apply_middleware(ScriptedModel("hello", delay_s=0.01))
     assert [model.generate_sync("x").text for _ in range(3)] == ["hello"] * 3
+
+
+def test_nobody_waits_for_a_loop_that_was_closed():
+    closed = asyncio.new_event_loop()
+    closed.close()
+    background._serve(closed)
+    assert closed.is_closed()

@@ -11,14 +11,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ImportString,
     StrictBool,
-    TypeAdapter,
     model_validator,
 )
 
 from neuro_mw import ConfigError
 
+from .._dotted import named
 from .prompt import checked
 
 _HOOK = "on_evaluation_complete"
@@ -28,14 +27,7 @@ def _loaded(value: Any) -> Any:
     if value is None:
         return value
     expected = "a function of an evaluation and its context, or 'package.module:name'"
-    found = value
-    if isinstance(value, str):
-        try:
-            found = TypeAdapter(ImportString[Any]).validate_python(value)
-        except (Exception, SystemExit) as error:  # a module may raise anything
-            cause = type(error.__cause__ or error.__context__ or error).__name__
-            said = f"{value!r} cannot be loaded ({cause})"
-            raise ConfigError(said, key=_HOOK, expected=expected) from error
+    found = named(value, key=_HOOK, expected=expected) if isinstance(value, str) else value
     if not callable(found):
         raise ConfigError(f"{value!r} is not callable", key=_HOOK, expected=expected)
     try:

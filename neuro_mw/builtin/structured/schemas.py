@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from neuro_mw import ConfigError
 
+from .._dotted import named
 from ..json_schemas.reading import read
-from ..tools.named import named
 from .kinds import Kinds, kinds_of
 from .messages import of_schema
 from .problems import MOST, Problem, UnfitError, names_in, of_all, problem

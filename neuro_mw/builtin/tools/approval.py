@@ -9,7 +9,7 @@ from typing import Any
 
 from neuro_mw import ConfigError, MiddlewareContext, ToolCall
 
-from .named import named
+from .._dotted import named
 
 Approve = Callable[[ToolCall, MiddlewareContext], Awaitable[Any]]
 _KEY, _EXPECTED = "approve", "an async function of a ToolCall and a context, or 'package.module:name'"
