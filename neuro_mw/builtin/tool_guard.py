@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool, model_validator
 
 from neuro_mw import (
     ConfigError,
@@ -68,7 +68,7 @@ class ToolGuard(Middleware):
         """Globs of the tools that may not be called, whatever `allow` says."""
         max_calls: int | None = Field(default=None, ge=0, strict=True)
         """How many calls an answer may have; None is any number."""
-        validate_arguments: bool = True
+        validate_arguments: StrictBool = True
         """Whether arguments have to be a JSON object that fits the schema of the tool."""
         on_violation: Literal["block", "drop", "reask"] = "block"
         """Refuse the answer, take the call out of it, or tell the model what is wrong and ask again."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from neuro_mw import ConfigError
 from neuro_mw.builtin.structured.finding import Finder, values_in
+from neuro_mw.builtin.structured.json_schema import JSONSchema
 from neuro_mw.builtin.structured.kinds import Kinds
 from neuro_mw.builtin.structured.problems import UnfitError
 from neuro_mw.builtin.structured.schemas import schema_of
@@ -123,3 +124,10 @@ def test_no_text_takes_long_to_look_through(text, size):
     for at in range(0, len(text), size):
         finder.feed(text[at : at + size])
     assert len(list(values_in(text, Kinds("{[", scalar=True)))) <= 17
+
+
+def test_of_many_names_that_are_missing_a_few_are_told():
+    schema = {"type": "object", "required": [f"n{number}" for number in range(12)]}
+    with pytest.raises(UnfitError) as caught:
+        JSONSchema(schema).value("{}")
+    assert [one.path for one in caught.value.problems] == [f"n{number}" for number in range(8)]

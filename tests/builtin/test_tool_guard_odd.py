@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from pydantic import BaseModel
 
-from neuro_mw import Blocked, Finish, MiddlewareFactory, Response, ToolCall, ToolCallDelta, parts_of
+from neuro_mw import Blocked, ConfigError, Finish, MiddlewareFactory, Response, ToolCall, ToolCallDelta, parts_of
 from neuro_mw.builtin.tool_guard import ToolGuard
 from neuro_mw.testing import ScriptedModel
 from tests.builtin.tool_calls import PARIS, TOOLS, Parts, calling, function
@@ -240,3 +240,9 @@ def test_what_is_looked_for_among_the_fields_is_bounded():
     wide = {"many": [{"a": [{}] * 10} for _ in range(100_000)]}
     assert calls_astray({"deep": deep, "wide": wide, "tool_call_fields": {"c": {"type": "tool_use"}}}) == []
     assert calls_astray({"near": [{"logprobs": wide}, {"message": {"tool_calls": [1]}}], "": function("x")}) == ["near"]
+
+
+@pytest.mark.parametrize("odd", ["no", 0, "false"])
+def test_what_is_no_bool_switches_no_check_off(odd):
+    with pytest.raises(ConfigError, match="validate_arguments"):
+        ToolGuard(validate_arguments=odd)

@@ -53,11 +53,11 @@ class JSONSchema:
             return data
         try:
             found = self._compiled.errors(data, MOST)
-            problems = [one for error in found for one in self._problems(best_match([error]))]
+            problems = dict.fromkeys(one for error in found for one in self._problems(best_match([error])))
         except Exception as error:  # noqa: BLE001  # a value that is too large, words of older drafts
             raise of_all(f"the schema cannot be applied to it: {type(error).__name__}") from None
         if problems:
-            raise UnfitError(problems)
+            raise UnfitError(list(problems)[:MOST])  # each name that is missing is an error that tells of all
         return data
 
     def _problems(self, error: Any) -> Iterator[Problem]:
